@@ -1,0 +1,3 @@
+//! Floor 0: the configuration, from text to checked values.
+
+pub mod model;

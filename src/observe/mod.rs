@@ -1,0 +1,3 @@
+//! Floor 1: the one place that words logs and metrics.
+
+pub mod event;

@@ -1,0 +1,8 @@
+//! Floor 0: values and rules, without sockets and clocks.
+
+pub mod filter;
+pub mod glob;
+pub mod layout;
+pub mod snapshot;
+pub mod sql;
+pub mod template;

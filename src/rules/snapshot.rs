@@ -1,0 +1,133 @@
+//! PostgreSQL snapshots (`pg_snapshot`): which transactions' effects are seen.
+//!
+//! The position of pgevict is a snapshot, never an id, a time or an LSN: ids of a sequence become visible out of
+//! order, and a cursor over them loses rows (HAZARDS 3.2).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `xmin:xmax:xip,…` — everything below `xmax` is seen, except what stands in `xip`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    xmin: u64,
+    xmax: u64,
+    /// Sorted, each once, all in `xmin..xmax`.
+    xip: Vec<u64>,
+}
+
+/// Text that is not a `pg_snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotASnapshot(pub String);
+
+impl fmt::Display for NotASnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a PostgreSQL snapshot (xmin:xmax:xip,…)", self.0.escape_debug())
+    }
+}
+
+impl std::error::Error for NotASnapshot {}
+
+impl Snapshot {
+    /// First transaction id that was not yet assigned when the snapshot was taken.
+    #[must_use]
+    pub fn xmax(&self) -> u64 {
+        self.xmax
+    }
+
+    /// Whether the effects of transaction `xid` are in the snapshot. Takes top-level ids only.
+    #[must_use]
+    pub fn sees(&self, xid: u64) -> bool {
+        xid < self.xmax && self.xip.binary_search(&xid).is_err()
+    }
+
+    /// Whether everything that `other` sees is seen by `self` too.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        // Ids in self.xmax..other.xmax are unseen here, so `other` must not see them either. `other.xip` is sorted
+        // and distinct: it holds the whole range exactly when it holds as many ids as the range has.
+        if other.xmax > self.xmax {
+            let running = other.xip.iter().filter(|x| **x >= self.xmax).count() as u64;
+            if running < other.xmax - self.xmax {
+                return false;
+            }
+        }
+        self.xip.iter().all(|x| !other.sees(*x))
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = NotASnapshot;
+
+    fn from_str(s: &str) -> Result<Self, NotASnapshot> {
+        let bad = || NotASnapshot(s.chars().take(80).collect());
+        let mut parts = s.splitn(3, ':');
+        let mut number = || -> Option<u64> { parts.next()?.parse().ok() };
+        let (xmin, xmax) = (number().ok_or_else(bad)?, number().ok_or_else(bad)?);
+        let list = parts.next().ok_or_else(bad)?;
+        let mut xip = Vec::new();
+        for part in list.split(',').filter(|_| !list.is_empty()) {
+            xip.push(part.parse::<u64>().map_err(|_| bad())?);
+        }
+        let ordered = xip.windows(2).all(|w| w[0] < w[1]);
+        let inside = xip.iter().all(|x| (xmin..xmax).contains(x));
+        if xmin == 0 || xmin > xmax || !ordered || !inside {
+            return Err(bad());
+        }
+        Ok(Self { xmin, xmax, xip })
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.xmin, self.xmax)?;
+        for (i, x) in self.xip.iter().enumerate() {
+            write!(f, "{}{x}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn arbitrary() -> impl Strategy<Value = Snapshot> {
+        (1u64..12, 0u64..12, prop::collection::btree_set(0u64..12, 0..6)).prop_map(|(xmin, span, xip)| {
+            let xmax = xmin + span;
+            let xip = xip.into_iter().map(|x| xmin + x).filter(|x| *x < xmax).collect();
+            Snapshot { xmin, xmax, xip }
+        })
+    }
+
+    fn seen(s: &Snapshot) -> BTreeSet<u64> {
+        (0..40).filter(|x| s.sees(*x)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn contains_is_inclusion_of_what_is_seen(a in arbitrary(), b in arbitrary()) {
+            prop_assert_eq!(a.contains(&b), seen(&b).is_subset(&seen(&a)));
+        }
+
+        #[test]
+        fn text_round_trips(a in arbitrary()) {
+            prop_assert_eq!(a.to_string().parse::<Snapshot>(), Ok(a));
+        }
+
+        #[test]
+        fn parsing_never_panics(s in "\\PC{0,20}", t in "[0-9:,]{0,20}") {
+            let _ = s.parse::<Snapshot>();
+            let _ = t.parse::<Snapshot>();
+        }
+    }
+
+    #[test]
+    fn what_postgresql_would_refuse_is_refused() {
+        for bad in ["", "1", "1:2", "2:1:", "0:1:", "1:5:5", "1:5:3,2", "1:5:2,2", "1:5:,", "a:b:", "1:2:3:4"] {
+            assert!(bad.parse::<Snapshot>().is_err(), "{bad}");
+        }
+        assert!("10:20:10,14".parse::<Snapshot>().unwrap().sees(12));
+    }
+}

@@ -1,0 +1,350 @@
+//! Key templates: `user_stats:{user_id|lower}:*`.
+//!
+//! Data cannot widen a pattern: a value is escaped when it is rendered into a pattern, and a key template has no
+//! wildcards at all. Literal braces are written twice.
+
+use super::filter::Filter;
+use super::glob;
+use std::fmt;
+use std::ops::Range;
+
+/// What a template names when it is rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Exactly one Redis key.
+    Key,
+    /// Every key that a Redis glob pattern matches.
+    Pattern,
+}
+
+impl Kind {
+    /// `key` or `pattern`, as configuration and JSON spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Pattern => "pattern",
+        }
+    }
+}
+
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Text that stands for itself, also in a pattern.
+    Literal(String),
+    /// Text with glob meaning, as Redis reads it; only in patterns.
+    Glob(String),
+    /// A place for a value.
+    Hole(Hole),
+}
+
+/// A place for a value, with the filters it passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    /// The hole's name: a column unless `with` or `lookup` say otherwise.
+    pub name: String,
+    /// Filters, applied left to right.
+    pub filters: Vec<Filter>,
+}
+
+/// A checked template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// What the operator wrote.
+    pub source: String,
+    /// Key or pattern.
+    pub kind: Kind,
+    /// The pieces, in order.
+    pub segments: Vec<Segment>,
+}
+
+/// Why a template cannot be read; `at` are bytes of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateError {
+    /// The offending bytes of the source.
+    pub at: Range<usize>,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// The ways in which a template is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The template is the empty text.
+    Empty,
+    /// A `{` without its `}`.
+    Unclosed,
+    /// A `}` without its `{`; a literal one is written `}}`.
+    StrayBrace,
+    /// `{}` or `{|lower}`.
+    NoName,
+    /// A filter that does not exist.
+    UnknownFilter(String),
+    /// A `*` in a `key`: wildcards stand under `pattern`.
+    WildcardInKey,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "the template is empty"),
+            Self::Unclosed => write!(f, "this `{{` has no `}}`"),
+            Self::StrayBrace => write!(f, "this `}}` closes nothing"),
+            Self::NoName => write!(f, "this hole has no name"),
+            Self::UnknownFilter(name) => write!(f, "there is no filter `{name}`"),
+            Self::WildcardInKey => write!(f, "`*` in a `key`"),
+        }
+    }
+}
+
+/// What became of a template for one set of values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rendered {
+    /// One exact key.
+    Key(Vec<u8>),
+    /// A pattern.
+    Pattern(Vec<u8>),
+}
+
+/// The value of a hole at rendering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill<'a> {
+    /// This value.
+    Value(&'a [u8]),
+    /// Unknown: the hole becomes `*`, and what is rendered a pattern.
+    Unknown,
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// Every problem of the template, each with its place.
+    pub fn parse(source: &str, kind: Kind) -> Result<Self, Vec<TemplateError>> {
+        let mut errors = Vec::new();
+        let mut segments = Vec::new();
+        let mut text = String::new();
+        let mut chars = source.char_indices().peekable();
+        let mut err = |at: Range<usize>, problem| errors.push(TemplateError { at, problem });
+        if source.is_empty() {
+            err(0..0, Problem::Empty);
+        }
+        while let Some((i, c)) = chars.next() {
+            match c {
+                '{' if chars.peek().is_some_and(|(_, n)| *n == '{') => {
+                    chars.next();
+                    text.push('{');
+                }
+                '}' if chars.peek().is_some_and(|(_, n)| *n == '}') => {
+                    chars.next();
+                    text.push('}');
+                }
+                '}' => err(i..i + 1, Problem::StrayBrace),
+                '{' => {
+                    let Some(length) =
+                        source[i + 1..].find(['}', '{']).filter(|l| source[i + 1 + l..].starts_with('}'))
+                    else {
+                        err(i..i + 1, Problem::Unclosed);
+                        continue;
+                    };
+                    let end = i + 1 + length;
+                    let inside = &source[i + 1..end];
+                    while chars.next_if(|(at, _)| *at <= end).is_some() {}
+                    flush(&mut segments, &mut text, kind);
+                    let mut parts = inside.split('|');
+                    let name = parts.next().unwrap_or_default().trim();
+                    if name.is_empty() {
+                        err(i..end + 1, Problem::NoName);
+                    }
+                    let mut filters = Vec::new();
+                    for part in parts {
+                        match Filter::named(part.trim()) {
+                            Some(filter) => filters.push(filter),
+                            None => err(i..end + 1, Problem::UnknownFilter(part.trim().to_owned())),
+                        }
+                    }
+                    segments.push(Segment::Hole(Hole { name: name.to_owned(), filters }));
+                }
+                '*' if kind == Kind::Key => err(i..i + 1, Problem::WildcardInKey),
+                c => text.push(c),
+            }
+        }
+        flush(&mut segments, &mut text, kind);
+        if errors.is_empty() { Ok(Self { source: source.to_owned(), kind, segments }) } else { Err(errors) }
+    }
+
+    /// The names of the holes, each once, in order of appearance.
+    #[must_use]
+    pub fn holes(&self) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        for segment in &self.segments {
+            if let Segment::Hole(h) = segment
+                && !out.contains(&h.name.as_str())
+            {
+                out.push(&h.name);
+            }
+        }
+        out
+    }
+
+    /// Renders the template behind `prefix` (a literal, already rendered namespace).
+    ///
+    /// A value that a filter cannot work on counts as unknown: what cannot be named exactly is evicted more widely.
+    pub fn render<'a>(&self, prefix: &[u8], mut fill: impl FnMut(&str) -> Fill<'a>) -> Rendered {
+        let values: Vec<Option<Vec<u8>>> = self
+            .segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Hole(hole) => match fill(&hole.name) {
+                    Fill::Unknown => None,
+                    Fill::Value(v) => {
+                        hole.filters.iter().try_fold(v.to_vec(), |value, filter| filter.apply(value)).ok()
+                    }
+                },
+                _ => Some(Vec::new()),
+            })
+            .collect();
+        let exact = self.kind == Kind::Key && values.iter().all(Option::is_some);
+        let mut out = Vec::with_capacity(prefix.len() + self.source.len() + 16);
+        let put = |out: &mut Vec<u8>, literal: &[u8]| {
+            if exact { out.extend_from_slice(literal) } else { glob::escape_into(out, literal) }
+        };
+        put(&mut out, prefix);
+        for (segment, value) in self.segments.iter().zip(&values) {
+            match (segment, value) {
+                (Segment::Literal(text), _) => put(&mut out, text.as_bytes()),
+                (Segment::Glob(text), _) => out.extend_from_slice(text.as_bytes()),
+                (Segment::Hole(_), Some(v)) => put(&mut out, v),
+                (Segment::Hole(_), None) => {
+                    if !ends_with_star(&out) {
+                        out.push(b'*');
+                    }
+                }
+            }
+        }
+        if exact { Rendered::Key(out) } else { Rendered::Pattern(out) }
+    }
+
+    /// The whole form: every hole as `*`. A key template without holes stays an exact key.
+    #[must_use]
+    pub fn whole(&self, prefix: &[u8]) -> Rendered {
+        self.render(prefix, |_| Fill::Unknown)
+    }
+
+    /// Whether the whole form begins with a wildcard, so that it reaches over the whole namespace.
+    #[must_use]
+    pub fn is_broad(&self) -> bool {
+        match self.whole(b"") {
+            Rendered::Key(_) => false,
+            Rendered::Pattern(p) => glob::literal_prefix(&p).is_empty(),
+        }
+    }
+}
+
+/// An unescaped `*` at the end. Two in a row mean the same as one and cost the matcher time.
+fn ends_with_star(out: &[u8]) -> bool {
+    out.last() == Some(&b'*') && out[..out.len() - 1].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 0
+}
+
+fn flush(segments: &mut Vec<Segment>, text: &mut String, kind: Kind) {
+    if text.is_empty() {
+        return;
+    }
+    let text = std::mem::take(text);
+    let globbing = kind == Kind::Pattern && text.contains(['*', '?', '[', '\\']);
+    segments.push(if globbing { Segment::Glob(text) } else { Segment::Literal(text) });
+}
+
+impl Rendered {
+    /// The bytes of the key or pattern.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Key(b) | Self::Pattern(b) => b,
+        }
+    }
+
+    /// Key or pattern.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Key(_) => Kind::Key,
+            Self::Pattern(_) => Kind::Pattern,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn render(source: &str, kind: Kind, value: &str) -> String {
+        let t = Template::parse(source, kind).unwrap();
+        String::from_utf8(t.render(b"p:", |_| Fill::Value(value.as_bytes())).bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn keys_render_verbatim_and_patterns_escape() {
+        assert_eq!(render("u:{id}", Kind::Key, "*[1]"), "p:u:*[1]");
+        assert_eq!(render("u:{id}:*", Kind::Pattern, "*[1]"), "p:u:\\*\\[1\\]:*");
+        assert_eq!(render("u:{ id | trim | lower }", Kind::Key, " AB "), "p:u:ab");
+        assert_eq!(render("a{{b}}:{id}", Kind::Key, "7"), "p:a{b}:7");
+        assert_eq!(render("u:{id|tag}:x", Kind::Key, "7"), "p:u:{7}:x");
+        assert_eq!(render("d:{at|date}:x", Kind::Key, "never"), "p:d:*:x");
+    }
+
+    #[test]
+    fn whole_forms() {
+        let whole =
+            |s: &str, k| String::from_utf8(Template::parse(s, k).unwrap().whole(b"p*:").bytes().to_vec()).unwrap();
+        assert_eq!(whole("u:{id}:*", Kind::Pattern), "p\\*:u:*:*");
+        assert_eq!(whole("u:{a}{b}", Kind::Key), "p\\*:u:*");
+        assert_eq!(whole("board", Kind::Key), "p*:board");
+        assert!(Template::parse("{a}:x", Kind::Key).unwrap().is_broad());
+        assert!(Template::parse("*:x", Kind::Pattern).unwrap().is_broad());
+        assert!(!Template::parse("u:{a}", Kind::Key).unwrap().is_broad());
+    }
+
+    #[test]
+    fn problems_have_their_places() {
+        let problems =
+            |s: &str, k| Template::parse(s, k).unwrap_err().into_iter().map(|e| (e.at, e.problem)).collect::<Vec<_>>();
+        assert_eq!(problems("", Kind::Key), [(0..0, Problem::Empty)]);
+        assert_eq!(problems("a{b", Kind::Key), [(1..2, Problem::Unclosed)]);
+        assert_eq!(problems("a}b", Kind::Key), [(1..2, Problem::StrayBrace)]);
+        assert_eq!(problems("a{}b", Kind::Key), [(1..3, Problem::NoName)]);
+        assert_eq!(
+            problems("a*:{b|lowr}", Kind::Key),
+            [(1..2, Problem::WildcardInKey), (3..11, Problem::UnknownFilter("lowr".into()))]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(s in "\\PC{0,24}", s2 in "[{}*|a:\\\\\\[]{0,12}") {
+            for text in [s, s2] {
+                for kind in [Kind::Key, Kind::Pattern] {
+                    if let Ok(t) = Template::parse(&text, kind) {
+                        t.whole(b"x");
+                        t.holes();
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn the_whole_form_covers_every_rendering(a in "\\PC{0,6}", b in "[*?\\[\\]\\\\a]{0,4}") {
+            for (source, kind) in [("x:{a}:{b}", Kind::Key), ("x:{a}:*:{b}", Kind::Pattern), ("x{a}{b}y", Kind::Key)] {
+                let t = Template::parse(source, kind).unwrap();
+                let Rendered::Pattern(whole) = t.whole(b"n:") else { panic!("holes make a pattern") };
+                let one = t.render(b"n:", |h| Fill::Value(if h == "a" { a.as_bytes() } else { b.as_bytes() }));
+                match one {
+                    Rendered::Key(k) => prop_assert!(glob::matches(&whole, &k)),
+                    Rendered::Pattern(p) => prop_assert!(glob::covers(&whole, &p)),
+                }
+            }
+        }
+    }
+}
