@@ -1,9 +1,11 @@
 //! pgevict deletes the right Redis keys a few milliseconds after PostgreSQL rows change.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod flow;
 pub mod observe;
 pub mod rules;
-pub mod cli {
-    //! Floor 4: words in, words out.
-    pub mod exit;
-}
+pub mod sink;
+pub mod source;

@@ -1,0 +1,1 @@
+//! Floor 2: the admin socket and listener.

@@ -1,0 +1,13 @@
+//! `pgevict ready`.
+
+use super::{Common, exit::Exit};
+
+/// Arguments of `pgevict ready`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+#[must_use]
+pub fn run(_args: Args, _common: &Common) -> Exit {
+    Exit::Bug
+}

@@ -1,0 +1,13 @@
+//! `pgevict sql`.
+
+use super::{Common, exit::Exit};
+
+/// Arguments of `pgevict sql`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+#[must_use]
+pub fn run(_args: Args, _common: &Common) -> Exit {
+    Exit::Bug
+}

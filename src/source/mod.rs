@@ -1,0 +1,1 @@
+//! Floor 2: PostgreSQL, where changes come from.
