@@ -1,1 +1,3 @@
 //! Floor 2: Redis, where keys go from.
+
+pub mod connect;

@@ -1,1 +1,4 @@
 //! Floor 2: PostgreSQL, where changes come from.
+
+pub mod connect;
+pub mod tls;
