@@ -30,8 +30,8 @@ pub struct Connected {
     pub overflowed: Arc<AtomicBool>,
     /// Ends with the reason when the connection does.
     pub driver: tokio::task::JoinHandle<String>,
-    /// The host that answered, as `host:port`.
-    pub host: String,
+    /// The host that answered.
+    pub host: PgHost,
     /// `server_version_num`, for example 150018.
     pub version: u32,
 }
@@ -79,7 +79,7 @@ pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
     let mut reasons = Vec::new();
     for host in &url.hosts {
         let name = format!("{}:{}", host.host, host.port);
-        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host, &name)).await {
+        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host)).await {
             Ok(outcome) => outcome,
             Err(_) => Err((
                 format!("no answer within {:?}", url.connect_timeout),
@@ -96,17 +96,17 @@ pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
 
 type Refusal = (String, &'static str);
 
-async fn one(url: &PgUrl, host: &PgHost, name: &str) -> Result<Connected, Refusal> {
+async fn one(url: &PgUrl, host: &PgHost) -> Result<Connected, Refusal> {
     let config = driver_config(url, host);
     let unix = host.host.starts_with('/');
     let mut connected = match url.tls.mode {
-        SslMode::Disable => open(config, NoTls, name).await,
-        _ if unix => open(config, NoTls, name).await,
-        SslMode::Allow => match open(config.clone(), NoTls, name).await {
-            Err(first) => open(with_tls(config, SslMode::Require), tls(url)?, name).await.map_err(|_| first),
+        SslMode::Disable => open(config, NoTls, host).await,
+        _ if unix => open(config, NoTls, host).await,
+        SslMode::Allow => match open(config.clone(), NoTls, host).await {
+            Err(first) => open(with_tls(config, SslMode::Require), tls(url)?, host).await.map_err(|_| first),
             ok => ok,
         },
-        mode => open(with_tls(config, mode), tls(url)?, name).await,
+        mode => open(with_tls(config, mode), tls(url)?, host).await,
     }?;
     let row = connected
         .client
@@ -130,7 +130,7 @@ fn tls(url: &PgUrl) -> Result<tokio_postgres_rustls::MakeRustlsConnect, Refusal>
     tls::connector(&url.tls).map_err(|e| (e, "see the ssl parameters of postgres.url"))
 }
 
-fn with_tls(mut config: tokio_postgres::Config, mode: SslMode) -> tokio_postgres::Config {
+pub(super) fn with_tls(mut config: tokio_postgres::Config, mode: SslMode) -> tokio_postgres::Config {
     config.ssl_mode(if mode == SslMode::Prefer {
         tokio_postgres::config::SslMode::Prefer
     } else {
@@ -139,7 +139,7 @@ fn with_tls(mut config: tokio_postgres::Config, mode: SslMode) -> tokio_postgres
     config
 }
 
-fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Config {
+pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config
         .user(&url.user)
@@ -175,7 +175,7 @@ fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Config {
     config
 }
 
-async fn open<T>(config: tokio_postgres::Config, tls: T, name: &str) -> Result<Connected, Refusal>
+async fn open<T>(config: tokio_postgres::Config, tls: T, host: &PgHost) -> Result<Connected, Refusal>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -198,7 +198,7 @@ where
             }
         }
     });
-    Ok(Connected { client, notifications, overflowed, driver, host: name.to_owned(), version: 0 })
+    Ok(Connected { client, notifications, overflowed, driver, host: host.clone(), version: 0 })
 }
 
 /// The server's words, or the chain of causes: tokio-postgres' own Display says only "db error".

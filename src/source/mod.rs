@@ -1,4 +1,6 @@
 //! Floor 2: PostgreSQL, where changes come from.
 
 pub mod connect;
+pub mod session;
+pub mod side;
 pub mod tls;
