@@ -11,15 +11,18 @@ use std::collections::HashMap;
 #[derive(Debug, Clone)]
 pub struct Matcher {
     patterns: Vec<Vec<u8>>,
-    /// Shortest first: length of a literal beginning → the beginnings of that length → their patterns.
-    filed: Vec<(usize, HashMap<Vec<u8>, Vec<usize>>)>,
+    /// By length of the literal beginning, shortest first.
+    filed: Vec<(usize, Drawer)>,
 }
+
+/// Literal beginnings of one length → their patterns.
+type Drawer = HashMap<Vec<u8>, Vec<usize>>;
 
 impl Matcher {
     /// Files the patterns; they keep their indices.
     #[must_use]
     pub fn new(patterns: Vec<Vec<u8>>) -> Self {
-        let mut filed: HashMap<usize, HashMap<Vec<u8>, Vec<usize>>> = HashMap::new();
+        let mut filed: HashMap<usize, Drawer> = HashMap::new();
         for (i, pattern) in patterns.iter().enumerate() {
             let prefix = glob::literal_prefix(pattern);
             filed.entry(prefix.len()).or_default().entry(prefix).or_default().push(i);

@@ -168,15 +168,15 @@ impl Plan {
                 (Some(by), _) => swallowed.push((*i, by)),
                 (None, Kind::Key) => {}
                 (None, Kind::Pattern) => {
-                    let levels = open.len();
-                    match open.last_mut() {
-                        Some((outer, patterns)) if *outer == beginning.as_ref() => {
-                            if patterns.len() < SAME_BEGINNING {
-                                patterns.push(*i);
-                            }
-                        }
-                        _ if levels < NESTED => open.push((beginning.as_ref(), vec![*i])),
-                        _ => {}
+                    let beginning = beginning.as_ref();
+                    if open.last().is_none_or(|(outer, _)| *outer != beginning) && open.len() < NESTED {
+                        open.push((beginning, Vec::new()));
+                    }
+                    if let Some((outer, patterns)) = open.last_mut()
+                        && *outer == beginning
+                        && patterns.len() < SAME_BEGINNING
+                    {
+                        patterns.push(*i);
                     }
                 }
             }
