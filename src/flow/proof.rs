@@ -61,5 +61,8 @@ pub fn unproven(
 /// Everything that decides which keys an edge evicts for which rows.
 fn fingerprint(class: &Class, edge: &LayoutEdge, kind: &str, template: &str, prefix: &str) -> String {
     let Class { ops, columns, when, values, .. } = class;
-    format!("{kind}\0{prefix}\0{template}\0{ops:?}\0{columns:?}\0{when:?}\0{values:?}\0{:?}\0{:?}\n", edge.holes, edge.via)
+    format!(
+        "{kind}\0{prefix}\0{template}\0{ops:?}\0{columns:?}\0{when:?}\0{values:?}\0{:?}\0{:?}\n",
+        edge.holes, edge.via
+    )
 }

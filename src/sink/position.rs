@@ -164,7 +164,11 @@ impl Position {
             call.key(*key);
         }
         call.arg(&self.written).arg(text);
-        if alive { call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000)) } else { call.arg("") };
+        if alive {
+            call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000))
+        } else {
+            call.arg("")
+        };
         for (field, value) in fields {
             call.arg(*field).arg(*value);
         }
@@ -184,5 +188,8 @@ impl Position {
 
 /// A reply that no Redis gives.
 fn odd() -> Fault {
-    fault(&RedisError::from((ErrorKind::Server(ServerErrorKind::ResponseError), "the script answered in another form than it has")))
+    fault(&RedisError::from((
+        ErrorKind::Server(ServerErrorKind::ResponseError),
+        "the script answered in another form than it has",
+    )))
 }

@@ -67,14 +67,13 @@ impl Session {
     /// [`Unfit`].
     pub async fn open(postgres: &Postgres) -> Result<Self, Unfit> {
         let connected = connect::connect(&postgres.url).await.map_err(|e| Unfit::Down(e.to_string()))?;
-        let failed = |e: &tokio_postgres::Error| Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connect::describe(e)));
+        let failed = |e: &tokio_postgres::Error| {
+            Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connect::describe(e)))
+        };
         let client = &connected.client;
         client.batch_execute(include_str!("../../sql/session.sql")).await.map_err(|e| failed(&e))?;
         let schema = sql::ident(&postgres.schema);
-        let row = client
-            .query_one(include_str!("../../sql/identity.sql"), &[&schema])
-            .await
-            .map_err(|e| failed(&e))?;
+        let row = client.query_one(include_str!("../../sql/identity.sql"), &[&schema]).await.map_err(|e| failed(&e))?;
         let (journal, layouts): (Option<u32>, Option<u32>) = (row.get(4), row.get(5));
         let missing = |what: &str| {
             Unfit::SchemaMissing(format!(
@@ -96,10 +95,7 @@ impl Session {
         if !leads {
             return Err(Unfit::Standby);
         }
-        client
-            .batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel)))
-            .await
-            .map_err(|e| failed(&e))?;
+        client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
         let sentinel = sentinel(client, &postgres.schema).await.map_err(|e| match e.code() {
             Some(code) if code.code() == "42P01" => missing("the sentinel"),
             _ => failed(&e),

@@ -72,7 +72,8 @@ impl Side {
     /// # Errors
     /// What happened.
     pub async fn beacon(&self, snapshot: &Snapshot) -> Result<i64, Failure> {
-        let sql = in_schema("INSERT INTO pgevict.beacon (snap) VALUES ($1::text::pg_snapshot) RETURNING n", &self.schema);
+        let sql =
+            in_schema("INSERT INTO pgevict.beacon (snap) VALUES ($1::text::pg_snapshot) RETURNING n", &self.schema);
         let client = self.client().await?;
         let statement = client.prepare_cached(&sql).await.map_err(|e| connect::describe(&e))?;
         let row = client.query_one(&statement, &[&snapshot.to_string()]).await.map_err(|e| connect::describe(&e))?;
@@ -125,7 +126,8 @@ impl Side {
         let client = self.client().await?;
         let mut total = 0;
         loop {
-            let row = client.query_one(&sql, &[&snapshot.to_string(), &slice]).await.map_err(|e| connect::describe(&e))?;
+            let row =
+                client.query_one(&sql, &[&snapshot.to_string(), &slice]).await.map_err(|e| connect::describe(&e))?;
             let gone = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
             total += gone;
             if gone < u64::try_from(slice).unwrap_or(1) {
@@ -141,7 +143,8 @@ impl Side {
     /// What happened.
     pub async fn notify_queue(&self) -> Result<f64, Failure> {
         let client = self.client().await?;
-        let row = client.query_one("SELECT pg_notification_queue_usage()", &[]).await.map_err(|e| connect::describe(&e))?;
+        let row =
+            client.query_one("SELECT pg_notification_queue_usage()", &[]).await.map_err(|e| connect::describe(&e))?;
         Ok(row.get(0))
     }
 
