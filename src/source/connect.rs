@@ -24,8 +24,8 @@ const WAITING_NOTIFICATIONS: usize = 1 << 16;
 pub struct Connected {
     /// Sends statements.
     pub client: Client,
-    /// What LISTEN brings; ends when the connection does.
-    pub notifications: mpsc::Receiver<String>,
+    /// What LISTEN brings, as `(process id of the sender, payload)`; ends when the connection does.
+    pub notifications: mpsc::Receiver<(i32, String)>,
     /// Set when notifications had to be thrown away.
     pub overflowed: Arc<AtomicBool>,
     /// Ends with the reason when the connection does.
@@ -188,7 +188,7 @@ where
         loop {
             match poll_fn(|cx| connection.poll_message(cx)).await {
                 Some(Ok(AsyncMessage::Notification(n))) => {
-                    if sender.try_send(n.payload().to_owned()).is_err() {
+                    if sender.try_send((n.process_id(), n.payload().to_owned())).is_err() {
                         flag.store(true, Ordering::Release);
                     }
                 }
