@@ -104,6 +104,8 @@ pub enum SkipReason {
 pub struct Unaffected {
     /// The cache.
     pub cache: String,
+    /// The child table whose lookup passes through this one.
+    pub via: Option<TableName>,
     /// Why.
     pub filter: Filter,
 }
@@ -274,7 +276,9 @@ pub fn evaluate(config: &Config, table: &TableName, event: Event<'_>) -> Result<
     for (c, class) in layout.classes.iter().enumerate() {
         for (e, edge) in class.edges.iter().enumerate() {
             match run.filtered(class, edge)? {
-                Some(filter) => unaffected.push(Unaffected { cache: edge.cache.clone(), filter }),
+                Some(filter) => {
+                    unaffected.push(Unaffected { cache: edge.cache.clone(), via: edge.via.clone(), filter })
+                }
                 None => run.fire(EdgeRef { class: c, edge: e }, class, edge)?,
             }
         }
