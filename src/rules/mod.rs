@@ -8,7 +8,6 @@ pub mod layout;
 pub mod mapping;
 pub mod matcher;
 pub mod payload;
-pub mod plan;
 pub mod snapshot;
 pub mod sql;
 pub mod template;
