@@ -1,1 +1,3 @@
 //! Floor 3: wiring and lifetimes.
+
+pub mod systemd;
