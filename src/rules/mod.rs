@@ -1,5 +1,6 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
+pub mod capture;
 pub mod filter;
 pub mod glob;
 pub mod layout;
