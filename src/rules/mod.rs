@@ -2,8 +2,14 @@
 
 pub mod capture;
 pub mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod glob;
 pub mod layout;
+pub mod mapping;
+pub mod matcher;
+pub mod payload;
+pub mod plan;
 pub mod snapshot;
 pub mod sql;
 pub mod template;
