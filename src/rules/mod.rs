@@ -1,5 +1,6 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
+pub mod capture;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
