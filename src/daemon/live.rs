@@ -232,7 +232,7 @@ impl Live<'_> {
             // Retention went past us between two polls, which it never should: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
-        self.lost(page.lost, &page.target, Instant::now()).await?;
+        self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found, Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;

@@ -9,6 +9,7 @@ mod passes;
 mod repeats;
 mod start;
 mod statements;
+pub mod supervise;
 pub mod systemd;
 mod watch;
 
