@@ -1,12 +1,14 @@
 //! Floor 4: words in, words out. One file a command; every command ends with an [`exit::Exit`].
 
 pub mod check;
+pub mod check_servers;
 pub mod completions;
 pub mod demo;
 pub mod evict;
 pub mod exit;
 pub mod explain;
 pub mod help;
+pub mod load;
 pub mod man;
 pub mod ready;
 pub mod run;
