@@ -227,7 +227,8 @@ impl Live<'_> {
     async fn poll(&mut self) -> Step {
         let Some(journal) = &self.journal else { return Ok(()) };
         let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
-        let gone = page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor));
+        // No floor: nothing was ever retired.
+        let gone = page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor));
         if gone {
             // Retention went past us between two polls, which it never should: what was deleted is unknown.
             return Err(Ended::TooOld);
@@ -253,7 +254,7 @@ impl Live<'_> {
                 .page(&self.session, &self.seen, Some(&page.target), after)
                 .await
                 .map_err(|e| postgres(&e))?;
-            if page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor)) {
+            if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
                 return Err(Ended::TooOld);
             }
             self.context.observer.beat();

@@ -1,7 +1,7 @@
 //! The handle that the program reports to.
 
 use super::clock::{Now, rfc3339};
-use super::event::{Condition, Extent, Observation, Statement};
+use super::event::{Condition, Extent, FlushReason, Observation, Statement};
 use super::limit::{Flood, Repeats};
 use super::log;
 use super::metrics::{Format, Metrics};
@@ -341,7 +341,9 @@ impl Observer {
                 state.book.flush_begun(now, caches, reason);
                 metrics.flush_begun(reason);
                 let why = format!("caches go whole ({}); ready when they are gone", notices::flush_reason(reason));
-                self.set_condition(now, state, Condition::Flushing, Some(why), lines);
+                if *reason != FlushReason::Again {
+                    self.set_condition(now, state, Condition::Flushing, Some(why), lines);
+                }
             }
             Observation::FlushDone { caches, deleted, took } => {
                 state.book.flush_done(caches, *deleted, *took);
@@ -401,7 +403,7 @@ fn write_notices(lines: Vec<Line>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{FlushReason, Outcome, Server};
+    use super::super::event::{Outcome, Server};
     use super::super::words::tests::{k, update};
     use super::*;
     use crate::config::model::{LogFormat, LogLevel, TableName};
