@@ -76,6 +76,9 @@ pub(super) struct Live<'a> {
     pub(super) repeats: Repeats,
     pub(super) watch: Watch,
     pub(super) assembler: Assembler,
+    pub(super) later: super::notify::Later,
+    /// Batches that wait for a debounced pattern's pass, by its statement.
+    pub(super) late: HashMap<u64, Vec<crate::flow::ledger::Ticket>>,
     /// Everything up to here was read (not: deleted).
     pub(super) seen: Snapshot,
     /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
@@ -166,7 +169,13 @@ impl Live<'_> {
                 Next::Wait(until) => until,
             });
         }
-        for deadline in [self.debounce.next_end(), self.repeats.next_due(), self.flushes.next_due(), self.drain_by] {
+        for deadline in [
+            self.debounce.next_end(),
+            self.repeats.next_due(),
+            self.flushes.next_due(),
+            self.later.next_due(),
+            self.drain_by,
+        ] {
             at = at.min(deadline.unwrap_or(at));
         }
         if self.wants_beacon(now) {
@@ -218,12 +227,13 @@ impl Live<'_> {
     async fn poll(&mut self) -> Step {
         let Some(journal) = &self.journal else { return Ok(()) };
         let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
-        let gone = page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor));
+        // No floor: nothing was ever retired.
+        let gone = page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor));
         if gone {
             // Retention went past us between two polls, which it never should: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
-        self.lost(page.lost, &page.target, Instant::now()).await?;
+        self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found, Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
@@ -244,7 +254,7 @@ impl Live<'_> {
                 .page(&self.session, &self.seen, Some(&page.target), after)
                 .await
                 .map_err(|e| postgres(&e))?;
-            if page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor)) {
+            if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
                 return Err(Ended::TooOld);
             }
             self.context.observer.beat();
@@ -362,7 +372,7 @@ impl Live<'_> {
 
     /// An operator has dealt with a refused edge.
     async fn dismiss(&mut self, cache: &str) -> Step {
-        let refused = self.watch.dismiss(cache);
+        let refused = self.watch.dismiss(cache, &self.current);
         for (table, cache) in refused {
             self.context.observer.condition(Condition::Refused { table, cache }, None);
         }
