@@ -1,6 +1,7 @@
 //! Floor 4: words in, words out. One file a command; every command ends with an [`exit::Exit`].
 
 pub mod check;
+pub mod client;
 pub mod completions;
 pub mod demo;
 pub mod evict;
@@ -8,6 +9,7 @@ pub mod exit;
 pub mod explain;
 pub mod help;
 pub mod man;
+pub mod out;
 pub mod ready;
 pub mod run;
 pub mod sql;
