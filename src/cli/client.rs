@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// Where the daemon listens when nothing says otherwise; the default of `admin.socket`.
-const DEFAULT_SOCKET: &str = "/run/pgevict/admin.sock";
 /// From connecting to the head of the answer, and for the whole of a short one.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The status of thousands of edges is some hundred kB.
@@ -53,9 +51,12 @@ pub fn block_on(work: impl Future<Output = Exit>) -> Exit {
 /// The path of the socket: `--socket`, or `admin.socket` of the configuration.
 ///
 /// # Errors
-/// The exit code for a configuration that cannot be read; it has been told.
-pub fn socket(daemon: &Daemon, _common: &Common) -> Result<PathBuf, Exit> {
-    Ok(daemon.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))
+/// The exit code for a configuration that cannot be read; its problems have been printed.
+pub fn socket(daemon: &Daemon, common: &Common) -> Result<PathBuf, Exit> {
+    match &daemon.socket {
+        Some(path) => Ok(path.clone()),
+        None => super::load::load(common).map(|loaded| loaded.config.admin.socket),
+    }
 }
 
 /// A short answer: status code and text.

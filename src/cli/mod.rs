@@ -1,6 +1,7 @@
 //! Floor 4: words in, words out. One file a command; every command ends with an [`exit::Exit`].
 
 pub mod check;
+pub mod check_servers;
 pub mod client;
 pub mod completions;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod evict;
 pub mod exit;
 pub mod explain;
 pub mod help;
+pub mod load;
 pub mod man;
 pub mod out;
 pub mod ready;
