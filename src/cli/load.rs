@@ -31,3 +31,14 @@ pub fn print_report(report: &Report) {
 pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
+
+/// Loads once more for a reload; the problems come back as text.
+///
+/// # Errors
+/// What [`load`] would have printed, without colours.
+pub fn again(named: Option<&std::path::Path>) -> Result<config::model::Config, String> {
+    match config::load(named, &Environment::from_process()) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(report) => Err(report.to_text(false)),
+    }
+}

@@ -1,1 +1,8 @@
 //! Floor 2: PostgreSQL, where changes come from.
+
+pub mod catalog;
+pub mod connect;
+pub mod journal;
+pub mod session;
+pub mod side;
+pub mod tls;
