@@ -1,0 +1,7 @@
+//! pgevict against real servers. Every test has its own database, its own Redis and its own daemon; the servers are
+//! started here and gone afterwards (`tests/support`).
+
+mod support;
+
+#[path = "e2e/strange_schema.rs"]
+mod strange_schema;
