@@ -5,3 +5,12 @@ mod support;
 
 #[path = "e2e/strange_schema.rs"]
 mod strange_schema;
+
+#[path = "recipes/analyses/scenario.rs"]
+mod recipe_analyses;
+#[path = "recipes/bookings/scenario.rs"]
+mod recipe_bookings;
+#[path = "recipes/metrics/scenario.rs"]
+mod recipe_metrics;
+#[path = "recipes/profiles/scenario.rs"]
+mod recipe_profiles;
