@@ -3,6 +3,14 @@
 
 mod support;
 
+#[path = "e2e/changes.rs"]
+mod changes;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/lifecycle.rs"]
+mod lifecycle;
+#[path = "e2e/limits.rs"]
+mod limits;
 #[path = "e2e/strange_schema.rs"]
 mod strange_schema;
 

@@ -4,8 +4,7 @@ mod daemon;
 mod servers;
 mod world;
 
-pub(crate) use daemon::{Daemon, Ran};
-pub(crate) use servers::Pg;
+pub(crate) use daemon::Daemon;
 pub(crate) use world::{Setup, World};
 
 use std::time::Duration;

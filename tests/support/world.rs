@@ -102,10 +102,6 @@ impl World {
         self.folder.path().join("config.toml")
     }
 
-    pub(crate) fn socket_path(&self) -> PathBuf {
-        self.folder.path().join("admin.sock")
-    }
-
     /// Replaces the configuration, the harness's marker added.
     pub(crate) fn write_config(&self, config: &str) {
         std::fs::write(self.config_path(), format!("{config}\n{MARKER_CONFIG}")).unwrap();
