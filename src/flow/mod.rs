@@ -1,1 +1,8 @@
-//! Floor 1: decisions over time, without sockets.
+//! Floor 1: decisions over time, without sockets. Instants and nonces are arguments.
+
+pub mod bell;
+pub mod debounce;
+pub mod ledger;
+pub mod proof;
+pub mod record;
+pub mod retry;

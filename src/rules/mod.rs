@@ -1,8 +1,14 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
 pub mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod glob;
 pub mod layout;
+pub mod mapping;
+pub mod matcher;
+pub mod payload;
+pub mod plan;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

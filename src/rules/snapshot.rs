@@ -34,6 +34,12 @@ impl Snapshot {
         self.xmax
     }
 
+    /// The oldest transaction that may still have been running: every one below had ended.
+    #[must_use]
+    pub fn xmin(&self) -> u64 {
+        self.xmin
+    }
+
     /// Whether the effects of transaction `xid` are in the snapshot. Takes top-level ids only.
     #[must_use]
     pub fn sees(&self, xid: u64) -> bool {

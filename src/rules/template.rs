@@ -99,7 +99,7 @@ impl fmt::Display for Problem {
 }
 
 /// What became of a template for one set of values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rendered {
     /// One exact key.
     Key(Vec<u8>),
@@ -206,9 +206,13 @@ impl Template {
             })
             .collect();
         let exact = self.kind == Kind::Key && values.iter().all(Option::is_some);
+        // A hole may stand between the brackets of a class, where more characters mean something.
+        let classes = self.segments.iter().any(|s| matches!(s, Segment::Glob(text) if text.contains('[')));
         let mut out = Vec::with_capacity(prefix.len() + self.source.len() + 16);
-        let put = |out: &mut Vec<u8>, literal: &[u8]| {
-            if exact { out.extend_from_slice(literal) } else { glob::escape_into(out, literal) }
+        let put = |out: &mut Vec<u8>, literal: &[u8]| match (exact, classes) {
+            (true, _) => out.extend_from_slice(literal),
+            (false, false) => glob::escape_into(out, literal),
+            (false, true) => glob::escape_in_class_into(out, literal),
         };
         put(&mut out, prefix);
         for (segment, value) in self.segments.iter().zip(&values) {
@@ -289,6 +293,8 @@ mod tests {
     fn keys_render_verbatim_and_patterns_escape() {
         assert_eq!(render("u:{id}", Kind::Key, "*[1]"), "p:u:*[1]");
         assert_eq!(render("u:{id}:*", Kind::Pattern, "*[1]"), "p:u:\\*\\[1\\]:*");
+        assert_eq!(render("day:{id}:*", Kind::Pattern, "2026-11-20"), "p:day:2026-11-20:*");
+        assert_eq!(render("day[{id}]:*", Kind::Pattern, "^a-z"), "p:day[\\^a\\-z]:*");
         assert_eq!(render("u:{ id | trim | lower }", Kind::Key, " AB "), "p:u:ab");
         assert_eq!(render("a{{b}}:{id}", Kind::Key, "7"), "p:a{b}:7");
         assert_eq!(render("u:{id|tag}:x", Kind::Key, "7"), "p:u:{7}:x");
@@ -327,8 +333,8 @@ mod tests {
             for text in [s, s2] {
                 for kind in [Kind::Key, Kind::Pattern] {
                     if let Ok(t) = Template::parse(&text, kind) {
-                        t.whole(b"x");
-                        t.holes();
+                        let _ = t.whole(b"x");
+                        let _ = t.holes();
                     }
                 }
             }

@@ -1,1 +1,5 @@
 //! Floor 2: Redis, where keys go from.
+
+pub mod connect;
+pub mod position;
+pub mod scan;

@@ -1,1 +1,7 @@
 //! Floor 2: PostgreSQL, where changes come from.
+
+pub mod connect;
+pub mod journal;
+pub mod session;
+pub mod side;
+pub mod tls;

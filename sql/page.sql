@@ -1,0 +1,24 @@
+-- One page of the batch visible($2) \ visible($1): $1 what was seen already, $2 the target or NULL for "now", behind row
+-- ($3, $4), at most $5 rows. One statement reads the snapshot, the floor, the counter of lost captures and the rows, so that they belong
+-- together: a row is in exactly one such difference, whatever the order of commits. Times are ages: no clock is compared.
+WITH h AS MATERIALIZED (
+  SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS target,
+         (SELECT snap::text FROM pgevict.floor) AS floor,
+         (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pgevict.lost) AS lost
+)
+SELECT h.target::text, h.floor, h.lost,
+       j.xid::text::bigint, j.seq, (extract(epoch FROM clock_timestamp() - j.at) * 1000)::float8,
+       j.layout, j.tbl, j.kind, j.op, j.classes, j.tuples, j.note
+FROM h LEFT JOIN LATERAL (
+  SELECT * FROM (
+    (SELECT * FROM pgevict.journal
+     WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4::bigint)
+       AND pg_visible_in_snapshot(xid, h.target)
+     ORDER BY xid, seq LIMIT $5)
+    UNION ALL
+    (SELECT * FROM pgevict.journal
+     WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) AND (xid, seq) > ($3::text::xid8, $4::bigint)
+       AND pg_visible_in_snapshot(xid, h.target)
+     ORDER BY xid, seq LIMIT $5)
+  ) both_arms ORDER BY xid, seq LIMIT $5
+) j ON true

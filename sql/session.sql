@@ -1,0 +1,19 @@
+-- Pins what a database or role may have set otherwise. A SERIALIZABLE reader would make the application's transactions fail;
+-- an asynchronous beacon would prove nothing; a frozen daemon must not keep the bell lock for ever.
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
+SET default_transaction_deferrable = off;
+SET synchronous_commit = on;
+SET statement_timeout = '15s';
+SET lock_timeout = '5s';
+SET idle_in_transaction_session_timeout = '15s';
+SET idle_session_timeout = '10s';
+SET search_path = pg_catalog, pg_temp;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
+SET IntervalStyle = 'postgres';
+SET bytea_output = 'hex';
+-- The journal's statistics lag behind its bursts: only the index order is ever right for it.
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET jit = off;

@@ -1,0 +1,393 @@
+//! A live session: both servers connected, the position ours. `select!` only builds an event; one match performs.
+
+use super::control::Control;
+use super::flushes::Flushes;
+use super::passes::Passes;
+use super::repeats::Repeats;
+use super::statements::Statements;
+use super::watch::Watch;
+use super::{Context, Ended};
+use crate::config::model::{Config, Delivery, TableName};
+use crate::flow::bell::{Bell, Next};
+use crate::flow::debounce::Debounce;
+use crate::flow::ledger::Ledger;
+use crate::observe::event::{Condition, Observation, Server};
+use crate::rules::layout::Layout;
+use crate::rules::payload::notify::Assembler;
+use crate::rules::snapshot::Snapshot;
+use crate::sink::position::{Fault, Position};
+use crate::sink::scan::Found;
+use crate::source::connect::describe;
+use crate::source::journal::Journal;
+use crate::source::session::Session;
+use crate::source::side::Side;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Between two comparisons of the position while nothing else touches Redis: a roll-back is found within this, and
+/// `alive` (5 s) survives a few missed ones.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Between two beacons while changes come: the position lags by this, a crash replays this much.
+const BEACON_PACE: Duration = Duration::from_millis(100);
+/// Between two beacons while nothing changes: the position follows the server's snapshots, so that retention can.
+const SLOW_TICK: Duration = Duration::from_secs(30);
+/// Between the audits of triggers, partitions and files (DESIGN, promise 1: within 30 s).
+const AUDIT: Duration = Duration::from_secs(25);
+/// Keys of open statements beyond which nothing more is read: about 100 bytes each.
+const MOST_KEYS: usize = 200_000;
+/// Patterns that wait for a pass beyond which nothing more is read.
+const MOST_PATTERNS: usize = 20_000;
+/// How long a drain may take after SIGTERM; systemd's own limit is longer.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the loop's step ended the session.
+pub(super) type Step = Result<(), Ended>;
+
+/// What a suppressed delete of `debounce` needs at its window's end.
+#[derive(Debug, Clone)]
+pub(super) struct Suppressed {
+    pub(super) table: TableName,
+    pub(super) op: crate::config::model::Op,
+    pub(super) cache: String,
+    pub(super) kind: crate::rules::template::Kind,
+}
+
+/// Everything a live session holds. It dies with either connection; nothing of it outlives the session but what Redis
+/// and the database keep.
+pub(super) struct Live<'a> {
+    pub(super) context: &'a Context,
+    pub(super) config: Arc<Config>,
+    pub(super) session: Session,
+    pub(super) journal: Option<Journal>,
+    pub(super) side: Side,
+    pub(super) position: Position,
+    /// Layouts by id: the configuration's own and those that the database remembers.
+    pub(super) layouts: HashMap<i64, Arc<Layout>>,
+    /// The configuration's own.
+    pub(super) current: Vec<Arc<Layout>>,
+    pub(super) bell: Bell,
+    pub(super) ledger: Ledger,
+    pub(super) debounce: Debounce<Suppressed>,
+    pub(super) passes: Passes,
+    pub(super) statements: Statements,
+    pub(super) flushes: Flushes,
+    pub(super) repeats: Repeats,
+    pub(super) watch: Watch,
+    pub(super) assembler: Assembler,
+    /// Everything up to here was read (not: deleted).
+    pub(super) seen: Snapshot,
+    /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
+    pub(super) proven: bool,
+    /// Something was delivered since the position last moved.
+    pub(super) dirty: bool,
+    pub(super) beacon: Option<JoinHandle<Result<(i64, Snapshot), String>>>,
+    pub(super) next_beacon: Instant,
+    pub(super) next_tick: Instant,
+    pub(super) next_heartbeat: Instant,
+    pub(super) next_audit: Instant,
+    /// A drain must be over by then.
+    pub(super) drain_by: Option<Instant>,
+    pub(super) draining: Option<Ended>,
+}
+
+/// What the loop waits for.
+enum Event {
+    Stop,
+    Control(Control),
+    Rang(Option<(i32, String)>),
+    Driver(String),
+    Found(Found),
+    Beacon(Result<(i64, Snapshot), String>),
+    Audit(Result<super::watch::Look, String>),
+    Timer,
+}
+
+impl Live<'_> {
+    /// Delivers until something ends the session.
+    pub(super) async fn run(mut self) -> Ended {
+        loop {
+            let event = self.next_event().await;
+            let now = Instant::now();
+            self.context.observer.beat();
+            let step = match event {
+                Event::Stop => self.begin_drain(Ended::Stop, now).await,
+                Event::Control(Control::Reload(config)) => self.begin_drain(Ended::Reload(config), now).await,
+                Event::Control(Control::Dismiss(cache)) => {
+                    self.dismiss(&cache).await
+                }
+                Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
+                Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
+                Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),
+                Event::Found(found) => self.found(found, now).await,
+                Event::Beacon(outcome) => self.beacon_back(outcome, now).await,
+                Event::Audit(outcome) => self.audited(outcome, now).await,
+                Event::Timer => Ok(()),
+            };
+            let step = match step {
+                Ok(()) => self.due(Instant::now()).await,
+                ended => ended,
+            };
+            if let Err(ended) = step {
+                return ended;
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let until = self.next_deadline(Instant::now());
+        let draining = self.draining.is_some();
+        tokio::select! {
+            biased;
+            () = self.context.stop.cancelled(), if !draining => Event::Stop,
+            why = &mut self.session.connected.driver => Event::Driver(why.unwrap_or_else(|e| e.to_string())),
+            Some(control) = recv(&self.context.control), if !draining => Event::Control(control),
+            rang = self.session.connected.notifications.recv() => Event::Rang(rang),
+            outcome = finished(&mut self.beacon) => {
+                self.beacon = None;
+                Event::Beacon(outcome.unwrap_or_else(|e| Err(e.to_string())))
+            }
+            outcome = finished(&mut self.watch.looking) => {
+                self.watch.looking = None;
+                Event::Audit(outcome.unwrap_or_else(|e| Err(e.to_string())))
+            }
+            found = self.passes.found() => Event::Found(found),
+            () = tokio::time::sleep_until(until.into()) => Event::Timer,
+        }
+    }
+
+    /// When something is due at the latest.
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick);
+        if self.reads() {
+            at = at.min(match self.bell.next(now) {
+                Next::Poll | Next::TryLock => now,
+                Next::Wait(until) => until,
+            });
+        }
+        for deadline in [self.debounce.next_end(), self.repeats.next_due(), self.flushes.next_due(), self.drain_by] {
+            at = at.min(deadline.unwrap_or(at));
+        }
+        if self.wants_beacon(now) {
+            at = at.min(self.next_beacon);
+        }
+        at
+    }
+
+    /// Whether the journal is read now: not beyond what memory may hold, not while draining.
+    fn reads(&self) -> bool {
+        self.journal.is_some()
+            && self.draining.is_none()
+            && self.statements.keys() < MOST_KEYS
+            && self.passes.waiting() < MOST_PATTERNS
+    }
+
+    /// Performs everything that is due.
+    async fn due(&mut self, now: Instant) -> Step {
+        for (key, tickets, what) in self.debounce.ended(now) {
+            self.debounced(key, &tickets, what, now).await?;
+        }
+        if self.reads() {
+            match self.bell.next(now) {
+                Next::Poll => self.poll().await?,
+                Next::TryLock => {
+                    let got = self.session.try_bell_lock().await.map_err(|e| postgres(&e))?;
+                    self.bell.locked(got, Instant::now());
+                }
+                Next::Wait(_) => {}
+            }
+        }
+        self.repeats_due(now).await?;
+        self.flushes_due(now).await?;
+        self.expire_slices(now).await?;
+        self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
+        if now >= self.next_heartbeat {
+            self.position.heartbeat().await.map_err(|f| self.fault(f))?;
+            self.next_heartbeat = Instant::now() + HEARTBEAT;
+        }
+        if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
+            self.next_audit = now + AUDIT;
+            self.begin_audit();
+        }
+        self.move_position(now);
+        self.drained(now)
+    }
+
+    /// Reads one page, or several while pages are full.
+    async fn poll(&mut self) -> Step {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
+        let gone = page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor));
+        if gone {
+            // Retention went past us between two polls, which it never should: what was deleted is unknown.
+            return Err(Ended::TooOld);
+        }
+        self.lost(page.lost, &page.target, Instant::now()).await?;
+        let found = !page.changes.is_empty();
+        if self.bell.polled(found, Instant::now()) {
+            self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
+        }
+        if !found {
+            self.ledger.pass_over(&page.target);
+            self.seen = page.target;
+            return Ok(());
+        }
+        self.dirty = true;
+        let ticket = self.ledger.open(page.target.clone());
+        let mut page = page;
+        loop {
+            self.deliver(std::mem::take(&mut page.changes), Some(ticket), super::statements::Turn::First).await?;
+            let Some(after) = page.next else { break };
+            let Some(journal) = &self.journal else { break };
+            page = journal
+                .page(&self.session, &self.seen, Some(&page.target), after)
+                .await
+                .map_err(|e| postgres(&e))?;
+            if page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor)) {
+                return Err(Ended::TooOld);
+            }
+            self.context.observer.beat();
+            // A long batch must not starve what else is due.
+            self.passes.start(&self.config.redis, self.config.limits.over_limit, Instant::now());
+        }
+        self.seen = page.target;
+        self.release(ticket, Instant::now());
+        self.bell.hurry(Instant::now());
+        Ok(())
+    }
+
+    /// The bell: in journal delivery an empty wake-up, in notify delivery the change itself.
+    async fn rang(&mut self, sender: i32, payload: &str, now: Instant) -> Step {
+        match self.config.postgres.delivery {
+            Delivery::Journal => {
+                self.bell.rang();
+                // One wake-up is as good as many: what else rang is answered by the same poll.
+                while self.session.connected.notifications.try_recv().is_ok() {}
+                Ok(())
+            }
+            Delivery::Notify => self.notified(sender, payload, now).await,
+        }
+    }
+
+    /// One thing of the batch is done.
+    pub(super) fn release(&mut self, ticket: crate::flow::ledger::Ticket, now: Instant) {
+        if self.ledger.release(ticket) {
+            self.repeats.settled(self.ledger.settled(), self.ledger.is_idle(), now);
+        }
+    }
+
+    fn wants_beacon(&self, now: Instant) -> bool {
+        let behind = || self.position.record().pos.as_ref() != Some(self.ledger.settled());
+        self.proven && self.beacon.is_none() && ((self.dirty && behind()) || self.repeats.moved() || now >= self.next_tick)
+    }
+
+    /// Begins to move the position to what is settled: first a beacon, committed after that snapshot was taken.
+    fn move_position(&mut self, now: Instant) {
+        if !self.wants_beacon(now) || now < self.next_beacon {
+            if now >= self.next_tick {
+                self.next_tick = now + SLOW_TICK;
+            }
+            return;
+        }
+        self.next_beacon = now + BEACON_PACE;
+        self.next_tick = now + SLOW_TICK;
+        let (side, snapshot) = (self.side.clone(), self.ledger.settled().clone());
+        self.beacon = Some(tokio::spawn(async move { side.beacon(&snapshot).await.map(|n| (n, snapshot)) }));
+    }
+
+    /// The beacon is committed: the position moves.
+    async fn beacon_back(&mut self, outcome: Result<(i64, Snapshot), String>, now: Instant) -> Step {
+        match outcome {
+            Ok((n, snapshot)) => {
+                let repeats = self.repeats.up_to(&snapshot);
+                self.position
+                    .step(&[], &[], |record| {
+                        record.beacon = n;
+                        record.pos = Some(snapshot.clone());
+                        record.repeat = repeats;
+                    })
+                    .await
+                    .map_err(|f| self.fault(f))?;
+                self.next_heartbeat = now + HEARTBEAT;
+                self.dirty = snapshot != *self.ledger.settled();
+                self.context.observer.set_position(&snapshot.to_string());
+            }
+            Err(why) => {
+                self.next_beacon = now + Duration::from_secs(1);
+                self.context.observer.report(Observation::Warning {
+                    what: "the position waits for a beacon",
+                    detail: format!("{why}; deletes go on, and are repeated after a crash"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops reading and lets what is outstanding end.
+    async fn begin_drain(&mut self, ended: Ended, now: Instant) -> Step {
+        if let Ended::Stop = ended {
+            self.context.observer.report(Observation::Stopping { why: "asked to".into() });
+        }
+        self.draining = Some(ended);
+        self.drain_by = Some(now + DRAIN);
+        for (key, tickets, what) in self.debounce.end_all() {
+            self.debounced(key, &tickets, what, now).await?;
+        }
+        Ok(())
+    }
+
+    /// While draining: ends when nothing is outstanding and the position says so, or when time is up.
+    fn drained(&mut self, now: Instant) -> Step {
+        let Some(by) = self.drain_by else { return Ok(()) };
+        let done = self.ledger.is_idle() && self.passes.is_idle() && self.beacon.is_none();
+        let told = !self.proven || self.position.record().pos.as_ref() == Some(self.ledger.settled());
+        if (done && told) || now >= by {
+            return Err(self.draining.take().unwrap_or(Ended::Stop));
+        }
+        // Without changes the position may lag behind idle polls; it need not move then.
+        if done && !self.dirty && !self.repeats.moved() {
+            return Err(self.draining.take().unwrap_or(Ended::Stop));
+        }
+        Ok(())
+    }
+
+    /// What a fault of the position means for the session.
+    pub(super) fn fault(&self, fault: Fault) -> Ended {
+        match fault {
+            Fault::Redis(why) => Ended::Down(Server::Redis, why),
+            Fault::Moved(found) => Ended::Moved(found),
+        }
+    }
+
+    /// An operator has dealt with a refused edge.
+    async fn dismiss(&mut self, cache: &str) -> Step {
+        let refused = self.watch.dismiss(cache);
+        for (table, cache) in refused {
+            self.context.observer.condition(Condition::Refused { table, cache }, None);
+        }
+        self.write_refused().await
+    }
+}
+
+/// Pends while there is no task.
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn recv(control: &tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Control>>) -> Option<Control> {
+    control.lock().await.recv().await
+}
+
+/// A statement of the session failed.
+pub(super) fn postgres(e: &tokio_postgres::Error) -> Ended {
+    let remedy = match e.code().map(|c| c.code()) {
+        Some("42501") => ": the daemon's role lacks a right; `pgevict sql apply` grants it",
+        Some("42P01" | "42703" | "42883") => ": the schema is incomplete or of another version; run `pgevict sql apply`",
+        _ => "",
+    };
+    Ended::Down(Server::Postgres, format!("{}{remedy}", describe(e)))
+}

@@ -1,0 +1,217 @@
+//! Bell or polling, by load.
+//!
+//! While changes are rare the daemon sleeps and writers ring; when they are frequent it polls and writers do not ring
+//! (NOTIFY serialises commits). The protocol is exact: a writer rings when it cannot take the bell lock shared; the
+//! daemon sleeps only while it holds the lock exclusively *and* one more poll, begun after it got the lock, was
+//! empty. Every writer that skipped the ring had ended by then, so that poll saw it (HAZARDS 3.4).
+
+use std::time::{Duration, Instant};
+
+/// Between two polls while changes come. Short enough not to be felt, long enough that 200 polls a second cost
+/// PostgreSQL a few per cent of a core.
+const BUSY: Duration = Duration::from_millis(5);
+/// Silence after which going to sleep is tried: a few times [`BUSY`], so that a steady stream never rings.
+const SILENCE: Duration = Duration::from_millis(20);
+/// The longest time between polls while the lock cannot be had (a writer's transaction is open) or must not be used.
+const SLOWEST: Duration = Duration::from_millis(100);
+/// Asleep, a poll runs this often all the same: it keeps the session from the server's `idle_session_timeout` and
+/// would rescue a lost wake-up.
+pub const FALLBACK: Duration = Duration::from_secs(8);
+
+/// What the daemon does next with its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Poll now.
+    Poll,
+    /// Try to take the bell lock exclusively, then report [`Bell::locked`].
+    TryLock,
+    /// Nothing before this instant, unless the bell rings.
+    Wait(Instant),
+}
+
+/// Where the bell protocol stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Polling; the last change was seen at `active`, the next poll is due.
+    Polling { active: Instant, due: Instant, pace: Duration },
+    /// The lock is ours, and the poll that must confirm silence has not come back yet.
+    Confirming,
+    /// The lock is ours and silence is confirmed: writers ring.
+    Asleep { since: Instant },
+}
+
+/// The protocol's state. Not `Clone`: it mirrors a lock of one session.
+#[derive(Debug)]
+pub struct Bell {
+    state: State,
+    /// Whether writers may be made to ring at all.
+    rings: bool,
+}
+
+impl Bell {
+    /// A new session polls at once. `rings` is false for poll-only mode.
+    #[must_use]
+    pub fn new(now: Instant, rings: bool) -> Self {
+        Self { state: State::Polling { active: now, due: now, pace: BUSY }, rings }
+    }
+
+    /// What to do at `now`.
+    #[must_use]
+    pub fn next(&self, now: Instant) -> Next {
+        match self.state {
+            State::Confirming => Next::Poll,
+            State::Polling { due, .. } if now >= due => Next::Poll,
+            State::Polling { active, due, pace } => {
+                // The lock is tried once for every poll that found nothing, right before the next one is due.
+                let silent = now.saturating_duration_since(active) >= SILENCE;
+                if silent && self.rings && due.saturating_duration_since(now) < pace / 2 {
+                    Next::TryLock
+                } else if silent && self.rings {
+                    Next::Wait(due - pace / 2 + Duration::from_micros(1))
+                } else {
+                    Next::Wait(due)
+                }
+            }
+            State::Asleep { since } if now >= since + FALLBACK => Next::Poll,
+            State::Asleep { since } => Next::Wait(since + FALLBACK),
+        }
+    }
+
+    /// The answer of `pg_try_advisory_lock`.
+    pub fn locked(&mut self, got: bool, now: Instant) {
+        if got {
+            self.state = State::Confirming;
+        } else if let State::Polling { due, pace, .. } = &mut self.state {
+            *pace = (*pace * 2).min(SLOWEST);
+            *due = now + *pace;
+        }
+    }
+
+    /// A poll came back. Returns whether the lock must be given back now.
+    pub fn polled(&mut self, found: bool, now: Instant) -> bool {
+        match (&mut self.state, found) {
+            (State::Polling { active, due, pace }, true) => {
+                (*active, *due, *pace) = (now, now + BUSY, BUSY);
+                false
+            }
+            (State::Polling { active, due, pace }, false) => {
+                // Poll-only mode slows down by itself; with a bell it is the refused lock that slows.
+                if !self.rings && now.saturating_duration_since(*active) >= SILENCE {
+                    *pace = (*pace * 2).min(SLOWEST);
+                }
+                *due = now + *pace;
+                false
+            }
+            (State::Confirming | State::Asleep { .. }, false) => {
+                self.state = State::Asleep { since: now };
+                false
+            }
+            (State::Confirming | State::Asleep { .. }, true) => {
+                self.state = State::Polling { active: now, due: now + BUSY, pace: BUSY };
+                true
+            }
+        }
+    }
+
+    /// The bell rang: poll at once. The lock is given back by the poll that finds something.
+    pub fn rang(&mut self) {
+        if matches!(self.state, State::Asleep { .. }) {
+            self.state = State::Confirming;
+        }
+    }
+
+    /// Whether the next poll should come at once because the last page was full.
+    pub fn hurry(&mut self, now: Instant) {
+        if let State::Polling { due, .. } = &mut self.state {
+            *due = now;
+        }
+    }
+
+    /// Whether writers ring now.
+    #[must_use]
+    pub fn asleep(&self) -> bool {
+        matches!(self.state, State::Asleep { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the protocol over `ms` with the given answers; returns (polls, lock tries, asleep at the end).
+    fn run(ms: u64, rings: bool, lock: bool, found: impl Fn(u64) -> bool) -> (u32, u32, bool) {
+        let start = Instant::now();
+        let mut bell = Bell::new(start, rings);
+        let (mut polls, mut tries, mut now) = (0, 0, start);
+        while now < start + Duration::from_millis(ms) {
+            match bell.next(now) {
+                Next::Poll => {
+                    polls += 1;
+                    bell.polled(found((now - start).as_millis() as u64), now);
+                    now += Duration::from_micros(200);
+                }
+                Next::TryLock => {
+                    tries += 1;
+                    bell.locked(lock, now);
+                    now += Duration::from_micros(200);
+                }
+                Next::Wait(until) => {
+                    assert!(until > now, "a wait must end later than it begins");
+                    now = until;
+                }
+            }
+        }
+        (polls, tries, bell.asleep())
+    }
+
+    #[test]
+    fn silence_leads_to_sleep_within_a_few_polls() {
+        let (polls, tries, asleep) = run(1000, true, true, |_| false);
+        assert!(asleep && tries == 1 && polls < 10, "{polls} polls, {tries} tries");
+    }
+
+    #[test]
+    fn a_steady_stream_never_sleeps_nor_tries() {
+        let (polls, tries, asleep) = run(1000, true, true, |_| true);
+        assert!(!asleep && tries == 0 && polls > 150, "{polls} polls, {tries} tries");
+    }
+
+    #[test]
+    fn a_held_lock_slows_polling_to_ten_a_second() {
+        let (polls, _, asleep) = run(10_000, true, false, |_| false);
+        assert!(!asleep && (90..150).contains(&polls), "{polls} polls");
+    }
+
+    #[test]
+    fn poll_only_mode_slows_to_ten_a_second_and_never_locks() {
+        let (polls, tries, _) = run(10_000, false, true, |_| false);
+        assert!(tries == 0 && (90..150).contains(&polls), "{polls} polls");
+    }
+
+    #[test]
+    fn asleep_it_costs_eight_polls_a_minute_at_most() {
+        let (polls, tries, _) = run(60_000, true, true, |_| false);
+        assert!(polls + tries < 18, "{polls} polls, {tries} tries");
+    }
+
+    #[test]
+    fn a_find_after_the_lock_gives_it_back_instead_of_sleeping() {
+        let now = Instant::now();
+        let mut bell = Bell::new(now, true);
+        bell.locked(true, now);
+        assert!(bell.polled(true, now));
+        assert!(!bell.asleep());
+    }
+
+    #[test]
+    fn a_ring_polls_at_once() {
+        let now = Instant::now();
+        let mut bell = Bell::new(now, true);
+        bell.locked(true, now);
+        assert!(!bell.polled(false, now));
+        assert!(bell.asleep());
+        bell.rang();
+        assert_eq!(bell.next(now), Next::Poll);
+        assert!(bell.polled(true, now), "the lock goes back once changes are seen");
+    }
+}

@@ -1,0 +1,68 @@
+//! Which caches must be flushed because an edge was not proven: new, changed, newly live or newly enforced.
+//!
+//! While an edge is enforced and its triggers are in place, every change has evicted. Before that nothing is known, so
+//! its cache goes once, and then Redis remembers what was proven. An edge that is passed over (mode observe or off,
+//! triggers missing) is forgotten, so that it is flushed when it comes back.
+
+use crate::config::model::{Config, Mode, TableName};
+use crate::rules::layout::{Class, Layout, LayoutEdge};
+use sha2::Digest as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Proven edges: `table>cache@version` → fingerprint of what was proven.
+pub type Proven = BTreeMap<String, String>;
+
+/// A cache in one version of the namespace: indices into `config.caches` and `config.namespace.prefixes`.
+pub type Form = (usize, usize);
+
+/// The mode in which an edge runs: the child's where it exists for a child's lookup.
+#[must_use]
+pub fn mode_of(config: &Config, table: &TableName, edge: &LayoutEdge) -> Mode {
+    config.mode_of(edge.via.as_ref().unwrap_or(table))
+}
+
+/// What is to be proven now, and what must be flushed before it is.
+#[must_use]
+pub fn unproven(
+    config: &Config,
+    layouts: &[Layout],
+    live: impl Fn(&TableName, &str) -> bool,
+    stored: &Proven,
+) -> (Proven, BTreeSet<Form>) {
+    let mut wanted: BTreeMap<String, (sha2::Sha256, Form)> = BTreeMap::new();
+    for layout in layouts {
+        for class in &layout.classes {
+            for edge in &class.edges {
+                let Some(cache) = config.caches.iter().position(|c| c.name == edge.cache) else { continue };
+                if mode_of(config, &layout.table, edge) != Mode::Enforce || !live(&layout.table, &edge.cache) {
+                    continue;
+                }
+                for (version, (name, prefix)) in config.namespace.prefixes.iter().enumerate() {
+                    let key = format!("{}>{}@{}", layout.table, edge.cache, name.as_deref().unwrap_or_default());
+                    let entry = wanted.entry(key).or_insert_with(|| (sha2::Sha256::new(), (cache, version)));
+                    let template = &config.caches[cache].template;
+                    entry.0.update(fingerprint(class, edge, template.kind.as_str(), &template.source, prefix));
+                }
+            }
+        }
+    }
+    let mut flush = BTreeSet::new();
+    let mut proven = Proven::new();
+    for (key, (digest, form)) in wanted {
+        let print: String = digest.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        if stored.get(&key) != Some(&print) {
+            flush.insert(form);
+        }
+        proven.insert(key, print);
+    }
+    (proven, flush)
+}
+
+/// Everything that decides which keys an edge evicts for which rows.
+fn fingerprint(class: &Class, edge: &LayoutEdge, kind: &str, template: &str, prefix: &str) -> String {
+    let Class { ops, columns, when, values, .. } = class;
+    format!(
+        "{kind}\0{prefix}\0{template}\0{ops:?}\0{columns:?}\0{when:?}\0{values:?}\0{:?}\0{:?}\n",
+        edge.holes, edge.via
+    )
+}

@@ -1,0 +1,139 @@
+//! One supervised connection to Redis.
+//!
+//! `ConnectionManager` of the redis crate stays broken for ever after a reconnect that failed for another reason than
+//! I/O, and never reconnects on response timeouts (FACTS): here a connection that fails is dropped, and the session
+//! with it.
+
+use crate::config::model::{Redis, RedisAddress};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
+use std::fmt;
+use std::time::Duration;
+
+/// Everything up to the first PONG.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A reply that takes longer counts as a dead peer. Redis may be busy with somebody's slow command for seconds; 10 s
+/// keeps the promise that a dead peer is noticed within 15 s.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why Redis cannot be used, and what to do.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    /// Where to, without the password.
+    pub to: String,
+    /// What happened.
+    pub what: String,
+    /// What to do; may be empty.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot use Redis at {}: {}", self.to, self.what)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, " ({})", self.remedy) }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Connects, authenticates, selects the database and waits for a PONG.
+///
+/// # Errors
+/// What happened, and what to do.
+pub async fn connect(redis: &Redis) -> Result<MultiplexedConnection, ConnectError> {
+    let fail = |what: String, remedy| ConnectError { to: redis.url.to_string(), what, remedy };
+    let client = client(redis).map_err(|e| fail(e, "see redis.url"))?;
+    // TCP_NODELAY is the crate's default only for `redis://` text; keep-alive is off by default: both are set in client().
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_LIMIT))
+        .set_response_timeout(Some(RESPONSE_LIMIT));
+    let attempt = async {
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await?;
+        Ok(connection)
+    };
+    match tokio::time::timeout(CONNECT_LIMIT, attempt).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(e)) => Err(fail(describe(&e), remedy(&e))),
+        Err(_) => {
+            Err(fail(format!("no answer within {CONNECT_LIMIT:?}"), "is the address right, and is the server alive?"))
+        }
+    }
+}
+
+fn client(redis: &Redis) -> Result<Client, String> {
+    let address = match &redis.url.address {
+        RedisAddress::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        RedisAddress::Tls { host, port } => {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        }
+        RedisAddress::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let mut login = RedisConnectionInfo::default().set_db(redis.url.db).set_skip_set_lib_name();
+    if let Some(user) = &redis.url.username {
+        login = login.set_username(user);
+    }
+    if let Some(password) = &redis.url.password {
+        login = login.set_password(password.expose());
+    }
+    let keepalive = redis::io::tcp::socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(3));
+    let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    let info =
+        address.into_connection_info().map_err(|e| describe(&e))?.set_redis_settings(login).set_tcp_settings(tcp);
+    if matches!(redis.url.address, RedisAddress::Tls { .. }) {
+        let tls = TlsCertificates { client_tls: None, root_cert: Some(system_roots()?) };
+        return Client::build_with_tls(info, tls).map_err(|e| describe(&e));
+    }
+    Client::open(info).map_err(|e| describe(&e))
+}
+
+/// The system's certificates as PEM. The redis crate fails every TLS connect when one of them cannot be read (FACTS),
+/// so they are read here, where an unreadable one is passed over.
+fn system_roots() -> Result<Vec<u8>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        return Err("no certificate of the system could be read: install ca-certificates".into());
+    }
+    let mut pem = String::new();
+    for certificate in found.certs {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        pem.push_str(&base64(certificate.as_ref()));
+        pem.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    Ok(pem.into_bytes())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The error in words, without the crate's own prefix where the server spoke.
+#[must_use]
+pub fn describe(e: &redis::RedisError) -> String {
+    match (e.code(), e.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => e.to_string(),
+    }
+}
+
+/// What an operator does about an error of Redis.
+#[must_use]
+pub fn remedy(e: &redis::RedisError) -> &'static str {
+    match e.code().unwrap_or_default() {
+        "WRONGPASS" => "correct redis.password or the ACL user; it is tried again",
+        "NOAUTH" => "the server wants a password: redis.password, PGEVICT_REDIS__PASSWORD_FILE or a credential",
+        "NOPERM" => "the ACL user lacks a right: `pgevict check` prints the line to set",
+        "READONLY" => "this is a replica: point redis.url at the master",
+        "LOADING" => "the server is loading its data; it is tried again",
+        "OOM" => "maxmemory is reached and nothing may be evicted",
+        "MISCONF" => "the server cannot save its RDB file: mend its disk, or set stop-writes-on-bgsave-error no",
+        "NOREPLICAS" => "min-replicas-to-write is not met: bring the replicas back",
+        "MOVED" | "CLUSTERDOWN" | "CROSSSLOT" => "this is a cluster node: redis-cluster:// is designed, not yet built",
+        "MASTERDOWN" => "a replica without its master: point redis.url at the master",
+        _ if e.is_connection_refusal() => "is the server running there?",
+        _ => "",
+    }
+}

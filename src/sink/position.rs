@@ -1,0 +1,195 @@
+//! Deletes and the position, in one script: the only way in which the daemon deletes.
+//!
+//! The script compares the record with the one we wrote last and changes nothing if it is another: Redis rolled back,
+//! somebody else works, or somebody deleted it. The session ends then and starts from what is there (HAZARDS 3.3, B1,
+//! B3). Every call writes a record that was never written before, so no roll-back goes unnoticed.
+
+use super::connect::{describe, remedy};
+use crate::flow::record::Record;
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, Script, ServerErrorKind, Value};
+use std::fmt;
+use std::time::Duration;
+
+/// The most keys of one script: 1 000 keys hold Redis' single thread for about a millisecond (HAZARDS B20).
+pub const MOST_KEYS: usize = 1_000;
+
+/// Readers that ask for `…:alive` stop trusting the cache this long after evictions have stopped.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// Why a call did not work.
+#[derive(Debug)]
+pub enum Fault {
+    /// Redis refused or is gone; says why and what to do.
+    Redis(String),
+    /// The record is not the one we wrote; this is what was found (empty: none).
+    Moved(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(why) => f.write_str(why),
+            Self::Moved(found) if found.is_empty() => f.write_str("the position is gone"),
+            Self::Moved(_) => f.write_str("the position is another one than we wrote"),
+        }
+    }
+}
+
+/// Wraps an error of Redis with its remedy.
+#[must_use]
+pub fn fault(e: &RedisError) -> Fault {
+    let remedy = remedy(e);
+    let what = describe(e);
+    Fault::Redis(if remedy.is_empty() { what } else { format!("{what} ({remedy})") })
+}
+
+/// What Redis remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The record's text; empty where there is none.
+    pub record: String,
+    /// Field `edges`: which edges were proven.
+    pub edges: String,
+    /// Field `tables`: what the tables looked like at the last audit.
+    pub tables: String,
+}
+
+/// The position, held by one session.
+#[derive(Debug)]
+pub struct Position {
+    connection: MultiplexedConnection,
+    script: Script,
+    keys: [String; 3],
+    record: Record,
+    written: String,
+    nonce: String,
+    steps: u64,
+}
+
+/// Reads what Redis remembers under `state`.
+///
+/// # Errors
+/// [`Fault::Redis`].
+pub async fn remember(connection: &mut MultiplexedConnection, state: &str) -> Result<Memory, Fault> {
+    let fields: (Option<String>, Option<String>, Option<String>) = redis::cmd("HMGET")
+        .arg(format!("{state}:position"))
+        .arg(&["rec", "edges", "tables"])
+        .query_async(connection)
+        .await
+        .map_err(|e| fault(&e))?;
+    Ok(Memory {
+        record: fields.0.unwrap_or_default(),
+        edges: fields.1.unwrap_or_default(),
+        tables: fields.2.unwrap_or_default(),
+    })
+}
+
+impl Position {
+    /// Takes the position over: `found` is the record's text as it was read, `record` what shall stand there from now
+    /// on, `nonce` is random and this session's own.
+    ///
+    /// # Errors
+    /// [`Fault::Moved`] when somebody else was faster.
+    pub async fn take(
+        connection: MultiplexedConnection,
+        state: &str,
+        found: String,
+        record: Record,
+        nonce: String,
+    ) -> Result<Self, Fault> {
+        let mut position = Self {
+            connection,
+            script: Script::new(include_str!("apply.lua")),
+            keys: ["position", "nothing", "alive"].map(|name| format!("{state}:{name}")),
+            record,
+            written: found,
+            nonce,
+            steps: 0,
+        };
+        position.step(&[], &[], |_| {}).await?;
+        Ok(position)
+    }
+
+    /// What the record says.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Deletes `keys` (at most [`MOST_KEYS`]), lets `change` alter the record, writes `fields` beside it: all or
+    /// nothing. Returns for each key whether it was there.
+    ///
+    /// # Errors
+    /// [`Fault::Moved`]: nothing was changed. [`Fault::Redis`]: unknown whether anything was; a replay is right either way.
+    pub async fn step(
+        &mut self,
+        keys: &[&[u8]],
+        fields: &[(&str, &str)],
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Vec<bool>, Fault> {
+        debug_assert!(keys.len() <= MOST_KEYS);
+        let mut record = self.record.clone();
+        change(&mut record);
+        self.steps += 1;
+        record.step = format!("{}-{}", self.nonce, self.steps);
+        let text = record.to_text();
+        let answer = self.call(keys, &text, true, fields).await?;
+        self.record = record;
+        self.written = text;
+        Ok(answer)
+    }
+
+    /// Compares without moving: finds a roll-back while nothing happens, and keeps `alive` alive.
+    ///
+    /// # Errors
+    /// As [`Position::step`].
+    pub async fn heartbeat(&mut self) -> Result<(), Fault> {
+        let text = self.written.clone();
+        self.call(&[], &text, true, &[]).await.map(drop)
+    }
+
+    async fn call(
+        &mut self,
+        keys: &[&[u8]],
+        text: &str,
+        alive: bool,
+        fields: &[(&str, &str)],
+    ) -> Result<Vec<bool>, Fault> {
+        let mut call = self.script.prepare_invoke();
+        for key in &self.keys {
+            call.key(key);
+        }
+        for key in keys {
+            call.key(*key);
+        }
+        call.arg(&self.written).arg(text);
+        if alive {
+            call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000))
+        } else {
+            call.arg("")
+        };
+        for (field, value) in fields {
+            call.arg(*field).arg(*value);
+        }
+        let answer: Value = call.invoke_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+        let Value::Array(parts) = answer else { return Err(odd()) };
+        match parts.split_first() {
+            Some((Value::Int(1), gone)) if gone.len() == keys.len() => {
+                gone.iter().map(|v| if let Value::Int(n) = v { Ok(*n > 0) } else { Err(odd()) }).collect()
+            }
+            Some((Value::Int(0), [Value::BulkString(found)])) => {
+                Err(Fault::Moved(String::from_utf8_lossy(found).into_owned()))
+            }
+            _ => Err(odd()),
+        }
+    }
+}
+
+/// A reply that no Redis gives.
+fn odd() -> Fault {
+    fault(&RedisError::from((
+        ErrorKind::Server(ServerErrorKind::ResponseError),
+        "the script answered in another form than it has",
+    )))
+}

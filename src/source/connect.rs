@@ -1,0 +1,241 @@
+//! One connection to the PostgreSQL primary, with its driver task and its notifications.
+//!
+//! Only `Connection::poll_message` yields notifications: awaiting the connection drops them, and so does any pooled
+//! one (FACTS). The driver task here polls it and hands notifications on without ever waiting: a listener that stops
+//! reading would hold back vacuum.
+
+use super::tls;
+use crate::config::model::{ChannelBinding, PgHost, PgUrl, SslMode};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
+
+/// Notifications that wait for the daemon. In journal delivery one is as good as many; in notify delivery an
+/// overflow is a gap, and says so. 64 Ki payloads of 8 kB are the 512 MB that bound it at worst, 1 MB in practice.
+const WAITING_NOTIFICATIONS: usize = 1 << 16;
+
+/// A connection to the primary.
+#[derive(Debug)]
+pub struct Connected {
+    /// Sends statements.
+    pub client: Client,
+    /// What LISTEN brings, as `(process id of the sender, payload)`; ends when the connection does.
+    pub notifications: mpsc::Receiver<(i32, String)>,
+    /// Set when notifications had to be thrown away.
+    pub overflowed: Arc<AtomicBool>,
+    /// Ends with the reason when the connection does.
+    pub driver: tokio::task::JoinHandle<String>,
+    /// The host that answered.
+    pub host: PgHost,
+    /// `server_version_num`, for example 150018.
+    pub version: u32,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Why no host could be used; one reason for each host.
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    /// Where to, without the password.
+    pub to: String,
+    /// `(host:port, what happened, what to do)`.
+    pub reasons: Vec<(String, String, &'static str)>,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot use PostgreSQL at {}", self.to)?;
+        for (host, what, remedy) in &self.reasons {
+            if self.reasons.len() > 1 {
+                write!(f, "; {host}: {what}")?;
+            } else {
+                write!(f, ": {what}")?;
+            }
+            if !remedy.is_empty() {
+                write!(f, " ({remedy})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Connects to the first host that is a primary. Every host has `connect_timeout` for everything: name, TCP, TLS,
+/// log-in and the question whether it is a standby.
+///
+/// # Errors
+/// What happened at each host, and what to do.
+pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
+    let mut reasons = Vec::new();
+    for host in &url.hosts {
+        let name = format!("{}:{}", host.host, host.port);
+        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err((
+                format!("no answer within {:?}", url.connect_timeout),
+                "is the address right, and does a firewall swallow packets? connect_timeout sets the limit",
+            )),
+        };
+        match outcome {
+            Ok(connected) => return Ok(connected),
+            Err((what, remedy)) => reasons.push((name, what, remedy)),
+        }
+    }
+    Err(ConnectError { to: url.to_string(), reasons })
+}
+
+type Refusal = (String, &'static str);
+
+async fn one(url: &PgUrl, host: &PgHost) -> Result<Connected, Refusal> {
+    let config = driver_config(url, host);
+    let unix = host.host.starts_with('/');
+    let mut connected = match url.tls.mode {
+        SslMode::Disable => open(config, NoTls, host).await,
+        _ if unix => open(config, NoTls, host).await,
+        SslMode::Allow => match open(config.clone(), NoTls, host).await {
+            Err(first) => open(with_tls(config, SslMode::Require), tls(url)?, host).await.map_err(|_| first),
+            ok => ok,
+        },
+        mode => open(with_tls(config, mode), tls(url)?, host).await,
+    }?;
+    let row = connected
+        .client
+        .query_one("SELECT pg_is_in_recovery(), current_setting('server_version_num')::int", &[])
+        .await
+        .map_err(|e| refusal(&e))?;
+    if row.get::<_, bool>(0) {
+        return Err((
+            "it is a standby".into(),
+            "pgevict works on the primary: name it, or list all hosts of the cluster in postgres.url",
+        ));
+    }
+    connected.version = u32::try_from(row.get::<_, i32>(1)).unwrap_or(0);
+    if connected.version < 140_000 {
+        return Err((format!("its version is {}", connected.version / 10_000), "pgevict needs PostgreSQL 14 or newer"));
+    }
+    Ok(connected)
+}
+
+fn tls(url: &PgUrl) -> Result<tokio_postgres_rustls::MakeRustlsConnect, Refusal> {
+    tls::connector(&url.tls).map_err(|e| (e, "see the ssl parameters of postgres.url"))
+}
+
+pub(super) fn with_tls(mut config: tokio_postgres::Config, mode: SslMode) -> tokio_postgres::Config {
+    config.ssl_mode(if mode == SslMode::Prefer {
+        tokio_postgres::config::SslMode::Prefer
+    } else {
+        tokio_postgres::config::SslMode::Require
+    });
+    config
+}
+
+pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .user(&url.user)
+        .dbname(&url.dbname)
+        .application_name(&url.application_name)
+        .port(host.port)
+        .connect_timeout(url.connect_timeout)
+        .keepalives(true)
+        .keepalives_idle(url.keepalives_idle)
+        .keepalives_interval(url.keepalives_interval)
+        .keepalives_retries(url.keepalives_count)
+        .tcp_user_timeout(url.tcp_user_timeout)
+        .ssl_mode(tokio_postgres::config::SslMode::Disable)
+        .channel_binding(match url.tls.channel_binding {
+            ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+            ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+        });
+    if host.host.starts_with('/') {
+        config.host_path(&host.host);
+    } else {
+        config.host(&host.host);
+    }
+    if let Some(address) = host.hostaddr {
+        config.hostaddr(address);
+    }
+    if let Some(password) = &url.password {
+        config.password(password.expose());
+    }
+    if let Some(options) = &url.options {
+        config.options(options);
+    }
+    config
+}
+
+async fn open<T>(config: tokio_postgres::Config, tls: T, host: &PgHost) -> Result<Connected, Refusal>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = config.connect(tls).await.map_err(|e| refusal(&e))?;
+    let (sender, notifications) = mpsc::channel(WAITING_NOTIFICATIONS);
+    let overflowed = Arc::new(AtomicBool::new(false));
+    let flag = overflowed.clone();
+    let driver = tokio::spawn(async move {
+        loop {
+            match poll_fn(|cx| connection.poll_message(cx)).await {
+                Some(Ok(AsyncMessage::Notification(n))) => {
+                    if sender.try_send((n.process_id(), n.payload().to_owned())).is_err() {
+                        flag.store(true, Ordering::Release);
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(e)) => return describe(&e),
+                None => return "the connection was closed".to_owned(),
+            }
+        }
+    });
+    Ok(Connected { client, notifications, overflowed, driver, host: host.clone(), version: 0 })
+}
+
+/// The server's words, or the chain of causes: tokio-postgres' own Display says only "db error".
+#[must_use]
+pub fn describe(e: &tokio_postgres::Error) -> String {
+    if let Some(db) = e.as_db_error() {
+        return format!("{} ({})", db.message(), db.code().code());
+    }
+    let mut text = e.to_string();
+    let mut source = std::error::Error::source(e);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn refusal(e: &tokio_postgres::Error) -> Refusal {
+    let remedy = match e.code().map(tokio_postgres::error::SqlState::code) {
+        Some("28P01") => {
+            "give the right password: postgres.password, PGEVICT_POSTGRES__PASSWORD_FILE, a credential or ~/.pgpass"
+        }
+        Some("28000") => "pg_hba.conf or the role forbids this log-in",
+        Some("3D000") => "create the database, or correct postgres.url",
+        Some("53300") => "max_connections is reached: reserve some, or raise it",
+        Some("57P03") => "the server is starting or stopping; it is tried again",
+        Some(_) => "",
+        None if e.to_string().contains("password missing") => {
+            "the server asks for a password: postgres.password, PGEVICT_POSTGRES__PASSWORD_FILE, a credential or ~/.pgpass"
+        }
+        None => "is the server running there?",
+    };
+    (describe(e), remedy)
+}
+
+/// The longest that one administrative statement may take before its connection counts as dead.
+pub const STATEMENT_LIMIT: Duration = Duration::from_secs(15);

@@ -1,0 +1,142 @@
+//! Reading the journal, page by page, each page a short statement of its own.
+
+use super::session::{Session, in_schema};
+use crate::config::model::Op;
+use crate::rules::payload::{self, Raw, RowKind, Tuple};
+use crate::rules::snapshot::Snapshot;
+use std::time::{Duration, Instant};
+use tokio_postgres::{Row, Statement};
+
+/// Rows of one page. A row carries about 64 kB at most (ARCHITECTURE), so a page stays under 32 MB at worst and is a few
+/// hundred kilobytes in practice.
+const ROWS: i64 = 512;
+
+/// What one statement of the application changed, from the journal or from a notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which layout says what the tuples mean.
+    pub layout: i64,
+    /// The table, as the configuration named it when the trigger was made; empty in notifications.
+    pub table: String,
+    /// How rows are named, what happened, and the rows; or what cannot be read about it.
+    pub what: Result<What, String>,
+    /// How long ago the trigger ran, by the server's clock.
+    pub age: Duration,
+    /// When it was read.
+    pub read: Instant,
+}
+
+/// The readable part of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct What {
+    /// By tuples, or whole.
+    pub kind: RowKind,
+    /// What happened to the table.
+    pub op: Op,
+    /// Which classes go whole; None: all that fire for `op`.
+    pub classes: Option<Vec<i32>>,
+    /// The distinct values.
+    pub tuples: Vec<Tuple>,
+    /// What the trigger wants to say about a degraded capture.
+    pub note: Option<String>,
+}
+
+/// One page of a batch.
+#[derive(Debug)]
+pub struct Page {
+    /// The batch's target: what the first page saw.
+    pub target: Snapshot,
+    /// What retention may have deleted; None when the table was tampered with.
+    pub floor: Option<Snapshot>,
+    /// Counter of the trigger's last layer.
+    pub lost: i64,
+    /// The changes, in commit-independent order.
+    pub changes: Vec<Change>,
+    /// Where the next page begins; None after the last.
+    pub next: Option<(i64, i64)>,
+}
+
+/// The page statement, prepared for one session.
+#[derive(Debug)]
+pub struct Journal {
+    page: Statement,
+}
+
+impl Journal {
+    /// Prepares the page statement.
+    ///
+    /// # Errors
+    /// A journal of another form, or a lost connection.
+    pub async fn prepare(session: &Session) -> Result<Self, tokio_postgres::Error> {
+        let text = in_schema(include_str!("../../sql/page.sql"), &session.schema);
+        Ok(Self { page: session.connected.client.prepare(&text).await? })
+    }
+
+    /// Reads one page of `visible(target) \ visible(seen)`; `target` None stands for now.
+    ///
+    /// # Errors
+    /// The connection is lost, or the server refuses.
+    pub async fn page(
+        &self,
+        session: &Session,
+        seen: &Snapshot,
+        target: Option<&Snapshot>,
+        after: (i64, i64),
+    ) -> Result<Page, tokio_postgres::Error> {
+        let rows = session
+            .connected
+            .client
+            .query(
+                &self.page,
+                &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &ROWS],
+            )
+            .await?;
+        let read = Instant::now();
+        let mut page = Page {
+            target: seen.clone(),
+            floor: None,
+            lost: 0,
+            changes: Vec::new(),
+            next: None,
+        };
+        for row in &rows {
+            if let Ok(target) = row.get::<_, &str>(0).parse() {
+                page.target = target;
+            }
+            page.floor = row.get::<_, Option<&str>>(1).and_then(|f| f.parse().ok());
+            page.lost = row.get(2);
+            if let Some(xid) = row.get::<_, Option<i64>>(3) {
+                page.next = Some((xid, row.get(4)));
+                page.changes.push(change(row, read));
+            }
+        }
+        if i64::try_from(page.changes.len()).unwrap_or(0) < ROWS {
+            page.next = None;
+        }
+        Ok(page)
+    }
+}
+
+fn change(row: &Row, read: Instant) -> Change {
+    let age: f64 = row.get(5);
+    let (kind, op): (i8, i8) = (row.get(8), row.get(9));
+    let what = || -> Result<What, String> {
+        Ok(What {
+            kind: RowKind::from_letter(kind.cast_unsigned()).ok_or_else(|| format!("kind {kind} is not known"))?,
+            op: Op::from_letter(op.cast_unsigned()).ok_or_else(|| format!("operation {op} is not known"))?,
+            classes: row.get(10),
+            tuples: match row.get::<_, Option<Raw<'_>>>(11) {
+                Some(raw) => payload::tuples(raw.0).map_err(|e| e.to_string())?,
+                None => Vec::new(),
+            },
+            note: row.get(12),
+        })
+    };
+    Change {
+        layout: row.get(6),
+        table: row.get::<_, Option<String>>(7).unwrap_or_default(),
+        what: what(),
+        age: Duration::from_secs_f64((age / 1000.0).clamp(0.0, 1e9)),
+        read,
+    }
+}
