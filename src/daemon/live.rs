@@ -76,6 +76,9 @@ pub(super) struct Live<'a> {
     pub(super) repeats: Repeats,
     pub(super) watch: Watch,
     pub(super) assembler: Assembler,
+    pub(super) later: super::notify::Later,
+    /// Batches that wait for a debounced pattern's pass, by its statement.
+    pub(super) late: HashMap<u64, Vec<crate::flow::ledger::Ticket>>,
     /// Everything up to here was read (not: deleted).
     pub(super) seen: Snapshot,
     /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
@@ -166,7 +169,13 @@ impl Live<'_> {
                 Next::Wait(until) => until,
             });
         }
-        for deadline in [self.debounce.next_end(), self.repeats.next_due(), self.flushes.next_due(), self.drain_by] {
+        for deadline in [
+            self.debounce.next_end(),
+            self.repeats.next_due(),
+            self.flushes.next_due(),
+            self.later.next_due(),
+            self.drain_by,
+        ] {
             at = at.min(deadline.unwrap_or(at));
         }
         if self.wants_beacon(now) {
@@ -362,7 +371,7 @@ impl Live<'_> {
 
     /// An operator has dealt with a refused edge.
     async fn dismiss(&mut self, cache: &str) -> Step {
-        let refused = self.watch.dismiss(cache);
+        let refused = self.watch.dismiss(cache, &self.current);
         for (table, cache) in refused {
             self.context.observer.condition(Condition::Refused { table, cache }, None);
         }

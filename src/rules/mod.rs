@@ -1,5 +1,6 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
+pub mod capture;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -8,7 +9,6 @@ pub mod layout;
 pub mod mapping;
 pub mod matcher;
 pub mod payload;
-pub mod plan;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

@@ -1,0 +1,151 @@
+-- The capture function of one watched table, journal delivery, statement level.
+--
+-- This file runs as it stands, and what it makes does nothing good: names in double underscores are filled in by
+-- src/rules/capture. One function serves the four triggers of a table and of every relation below it; PL/pgSQL plans
+-- a query when it is first reached, so the branch of an operation never sees the other one's transition tables.
+--
+-- No error may reach the application (on_error = "open"), so there are four layers, each in its own handler:
+--   1  the rows' distinct tuples
+--   2  class by class; a class that fails is written as kind x: evict it whole
+--   3  the sequence `lost`, which is not transactional, and a warning
+--   4  even that is missing: the warning alone
+-- Not caught, because PostgreSQL does not let it be: a cancelled statement. Nothing of it commits, nothing is lost.
+CREATE OR REPLACE FUNCTION pgevict.__function__() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+DECLARE
+  letter constant "char" := lower(left(TG_OP, 1));
+  matched bigint := 0;
+  size bigint := 0;
+  tuples text[];
+  by_class text[];
+  journal oid;
+  written oid;
+  failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT __layout__, __table__, 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT __layout__, __table__, 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__insert__) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__update__) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__delete__) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', letter)
+      RETURNING tableoid INTO journal;
+    END IF;
+    IF matched > 256 OR size > 65536 THEN
+      EXECUTE replace(cut, 'pgevict_tuples', __everything__) INTO journal USING letter;
+    ELSIF matched > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', letter, tuples)
+      RETURNING tableoid INTO journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF __closed__ THEN
+      RAISE;
+    END IF;
+    failure := SQLERRM;
+    journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (__layout__, __table__, 'x', letter, left(failure, 200)) RETURNING tableoid INTO journal;
+      ELSE
+        by_class := __by_class__;
+        FOR i IN 1 .. coalesce(array_length(by_class, 1), 0) LOOP
+          CONTINUE WHEN by_class[i] IS NULL;
+          BEGIN
+            EXECUTE replace(cut, 'pgevict_tuples', by_class[i]) INTO written USING letter;
+          EXCEPTION WHEN OTHERS THEN
+            failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (__layout__, __table__, 'x', letter, ARRAY[i - 1], left(failure, 200)) RETURNING tableoid INTO written;
+          END;
+          journal := coalesce(written, journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      failure := SQLERRM;
+      BEGIN
+        PERFORM nextval(__lost__);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify(__channel__, '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$;

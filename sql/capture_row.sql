@@ -1,0 +1,126 @@
+-- The capture function of one watched table, journal delivery, row level: for the apply of logical replication, which
+-- fires row triggers only. See capture.sql for the layers; this file too runs as it stands.
+--
+-- A row costs a subtransaction, so a transaction may have 1000 of them; then one whole-table row stands for the rest.
+CREATE OR REPLACE FUNCTION pgevict.__function__() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+DECLARE
+  letter constant "char" := lower(left(TG_OP, 1));
+  before integer := 0;
+  by_class text[];
+  journal oid;
+  written oid;
+  failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT __layout__, __table__, 'w', $3, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT __layout__, __table__, 'r', $3, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  -- Transaction-local, and counted outside the protected block: an error there would roll the count back.
+  IF current_setting(__counter__, true) ~ '^[0-9]{1,5}$' THEN
+    before := current_setting(__counter__, true)::integer;
+  END IF;
+  IF before > 1000 THEN
+    RETURN NULL;
+  END IF;
+  PERFORM set_config(__counter__, (before + 1)::text, true);
+  BEGIN
+    IF before = 1000 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, classes) VALUES (__layout__, __table__, 'w', letter, __all_classes__)
+      RETURNING tableoid INTO journal;
+    ELSE
+      EXECUTE replace(cut, 'pgevict_tuples', __everything__) INTO journal USING OLD, NEW, letter;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF __closed__ THEN
+      RAISE;
+    END IF;
+    failure := SQLERRM;
+    journal := NULL;
+    BEGIN
+      -- A lock is waited for once more, not once a class.
+      IF before = 1000 OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+        VALUES (__layout__, __table__, 'x', letter, __all_classes__, left(failure, 200)) RETURNING tableoid INTO journal;
+      ELSE
+        by_class := __by_class__;
+        FOR i IN 1 .. coalesce(array_length(by_class, 1), 0) LOOP
+          CONTINUE WHEN by_class[i] IS NULL;
+          BEGIN
+            EXECUTE replace(cut, 'pgevict_tuples', by_class[i]) INTO written USING OLD, NEW, letter;
+          EXCEPTION WHEN OTHERS THEN
+            failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (__layout__, __table__, 'x', letter, ARRAY[i - 1], left(failure, 200)) RETURNING tableoid INTO written;
+          END;
+          journal := coalesce(written, journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      failure := SQLERRM;
+      BEGIN
+        PERFORM nextval(__lost__);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify(__channel__, '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$;
