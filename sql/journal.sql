@@ -47,7 +47,8 @@ CREATE UNLOGGED TABLE IF NOT EXISTS pgevict.sentinel (
 );
 
 -- retire(snap, at_most): deletes up to so many journal rows visible in snap, and raises the floor in the same transaction,
--- so that no reader can miss a row without seeing that it may. Beacons older than an hour go too, all but the newest.
+-- so that no reader can miss a row without seeing that it may. Beacons older than the one that vouches for snap go too: nobody
+-- asks for them any more.
 DO $pgevict$
 DECLARE
   body constant text := $body$
@@ -72,7 +73,7 @@ BEGIN
       < (pg_snapshot_xmax(excluded.snap), -(SELECT count(*) FROM pg_snapshot_xip(excluded.snap)));
   END IF;
   DELETE FROM pgevict.beacon AS b
-  WHERE b.at < clock_timestamp() - interval '1 hour' AND b.n < (SELECT max(newest.n) FROM pgevict.beacon AS newest);
+  WHERE b.n < (SELECT max(v.n) FROM pgevict.beacon AS v WHERE v.snap::text = retire.snap::text);
   RETURN gone;
 END
 $body$;

@@ -39,6 +39,11 @@ pub enum Control {
         /// Err: why it was refused, as `check` prints it; the old configuration stays live then.
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// The operator has dealt with the refused edges of a cache.
+    Dismiss {
+        /// The cache.
+        cache: String,
+    },
 }
 
 /// Serves until `stop`. An address that cannot be bound is reported as a warning and tried again: evictions do not

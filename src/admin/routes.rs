@@ -66,8 +66,20 @@ pub(super) fn tcp(observer: Observer) -> Router {
 /// Routes of the unix socket.
 pub(super) fn socket(observer: Observer, control: mpsc::Sender<Control>, stop: CancellationToken) -> Router {
     let state = Socket { observer: observer.clone(), control, stop };
-    let own = Router::new().route("/tail", get(tail_stream)).route("/reload", post(reload)).with_state(state);
+    let own = Router::new()
+        .route("/tail", get(tail_stream))
+        .route("/reload", post(reload))
+        .route("/dismiss/{cache}", post(dismiss))
+        .with_state(state);
     shared(observer).merge(own)
+}
+
+/// An operator has dealt with the refused edges of a cache.
+async fn dismiss(State(socket): State<Socket>, axum::extract::Path(cache): axum::extract::Path<String>) -> Response {
+    match socket.control.send(Control::Dismiss { cache }).await {
+        Ok(()) => (StatusCode::ACCEPTED, "dismissed\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending\n").into_response(),
+    }
 }
 
 async fn livez(State(observer): State<Observer>) -> Response {

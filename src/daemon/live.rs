@@ -227,12 +227,13 @@ impl Live<'_> {
     async fn poll(&mut self) -> Step {
         let Some(journal) = &self.journal else { return Ok(()) };
         let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
-        let gone = page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor));
+        // No floor: nothing was ever retired.
+        let gone = page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor));
         if gone {
             // Retention went past us between two polls, which it never should: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
-        self.lost(page.lost, &page.target, Instant::now()).await?;
+        self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found, Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
@@ -253,7 +254,7 @@ impl Live<'_> {
                 .page(&self.session, &self.seen, Some(&page.target), after)
                 .await
                 .map_err(|e| postgres(&e))?;
-            if page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor)) {
+            if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
                 return Err(Ended::TooOld);
             }
             self.context.observer.beat();

@@ -160,7 +160,7 @@ impl Live<'_> {
                     .page(&self.session, &from, Some(&up_to), after)
                     .await
                     .map_err(|e| postgres(&e))?;
-                if page.floor.as_ref().is_none_or(|floor| !from.contains(floor)) {
+                if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
                     return Err(super::Ended::TooOld);
                 }
                 self.deliver(std::mem::take(&mut page.changes), None, Turn::Repeat(ms)).await?;

@@ -32,10 +32,10 @@ pub(super) async fn open<'a>(
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
-    let mut redis = redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
+    let mut redis =
+        redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
     let version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
-    observer.condition(Condition::Down(Server::Redis), None);
     observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
 
     let session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
@@ -54,7 +54,7 @@ pub(super) async fn open<'a>(
         }
         Delivery::Notify => None,
     };
-    for cleared in [Condition::Down(Server::Postgres), Condition::SchemaMissing, Condition::Standby] {
+    for cleared in [Condition::SchemaMissing, Condition::Standby] {
         observer.condition(cleared, None);
     }
     let version = format!("{}.{}", session.connected.version / 10_000, session.connected.version % 10_000);
@@ -139,7 +139,6 @@ pub(super) async fn open<'a>(
     live.read_refused().await?;
     let look = watch::look(&live.side, config).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
     live.begin(look, doubt, adopted).await?;
-    observer.condition(Condition::Starting, None);
     observer.report(Observation::Resumed { position: live.seen.to_string() });
     Ok(live)
 }
@@ -185,8 +184,8 @@ async fn doubt(record: &Record, session: &Session, side: &Side) -> Result<Option
     if pos.xmax() > identity.snapshot.xmax() {
         return fork(format!("the position ({pos}) is ahead of the server ({})", identity.snapshot));
     }
-    let there = record.beacon == 0
-        || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    let there =
+        record.beacon == 0 || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
     if there { Ok(None) } else { fork(format!("beacon {} is missing: commits were lost", record.beacon)) }
 }
 

@@ -46,7 +46,7 @@ pub struct What {
 pub struct Page {
     /// The batch's target: what the first page saw.
     pub target: Snapshot,
-    /// What retention may have deleted; None when the table was tampered with.
+    /// What retention may have deleted; None: nothing yet.
     pub floor: Option<Snapshot>,
     /// Counter of the trigger's last layer.
     pub lost: i64,
@@ -92,13 +92,7 @@ impl Journal {
             )
             .await?;
         let read = Instant::now();
-        let mut page = Page {
-            target: seen.clone(),
-            floor: None,
-            lost: 0,
-            changes: Vec::new(),
-            next: None,
-        };
+        let mut page = Page { target: seen.clone(), floor: None, lost: 0, changes: Vec::new(), next: None };
         for row in &rows {
             if let Ok(target) = row.get::<_, &str>(0).parse() {
                 page.target = target;

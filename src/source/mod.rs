@@ -1,5 +1,6 @@
 //! Floor 2: PostgreSQL, where changes come from.
 
+pub mod catalog;
 pub mod connect;
 pub mod journal;
 pub mod session;
