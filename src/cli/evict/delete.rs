@@ -2,7 +2,7 @@
 
 use crate::rules::mapping::Protection;
 use crate::rules::matcher::Matcher;
-use crate::rules::plan::CHUNK;
+use crate::sink::position::MOST_KEYS as CHUNK;
 use crate::rules::template::Rendered;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
