@@ -245,6 +245,12 @@ impl Observer {
         self.0.tail.subscribe()
     }
 
+    /// How many read the stream of lines now.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.0.tail.readers()
+    }
+
     /// What `pgevict status` shows.
     #[must_use]
     pub fn status(&self) -> StatusReport {
