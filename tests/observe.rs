@@ -65,14 +65,17 @@ impl Served {
 
     /// Starts `pgevict tail` and waits until the server has subscribed it.
     fn tail(&self, args: &[&str]) -> Child {
-        let child = pgevict(&self.socket(), &[&["tail"], args].concat()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = pgevict(&self.socket(), &[&["tail"], args].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         for _ in 0..2_000 {
             if self.observer.readers() > 0 {
                 return child;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("pgevict tail does not subscribe within 10 s");
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        panic!("pgevict tail does not subscribe within 10 s: {}", stderr(&output));
     }
 
     /// Status line, headers and body of a request over TCP.
@@ -246,19 +249,11 @@ fn tail_ends_well_on_sigint_and_on_a_closed_pipe() {
 #[test]
 fn tail_ends_with_4_when_the_daemon_goes() {
     let served = Served::new(None);
-    let tail = pgevict_with_stderr(&served);
+    let tail = served.tail(&[]);
     drop(served);
     let output = tail.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(stderr(&output).contains("cannot be talked to"), "{}", stderr(&output));
-}
-
-fn pgevict_with_stderr(served: &Served) -> Child {
-    let child = pgevict(&served.socket(), &["tail"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while served.observer.readers() == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
 }
 
 #[test]
