@@ -89,6 +89,8 @@ pub enum Command {
 /// Reads the command line and runs the command.
 #[must_use]
 pub fn main() -> Exit {
+    // One provider for all TLS of the process; it can only be there already when a test calls this twice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -75,7 +75,6 @@ pub enum End {
 pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut retry = Retry::default();
     let mut force: Option<FlushReason> = None;
-    context.observer.condition(Condition::Starting, Some("the first session has not begun".into()));
     loop {
         let began = Instant::now();
         context.observer.beat();
@@ -94,14 +93,11 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
             }
             Ended::Down(server, why) => {
                 let wait = retry.after(lived);
-                context.observer.condition(Condition::Down(server), Some(why.clone()));
                 context.observer.report(Observation::Disconnected { server, why, retry_in: wait });
                 wait
             }
             Ended::SchemaMissing(why) => {
-                context.observer.condition(Condition::SchemaMissing, Some(why.clone()));
-                let detail = format!("{why}; it is looked for again");
-                context.observer.report(Observation::Warning { what: "the schema is missing", detail });
+                context.observer.condition(Condition::SchemaMissing, Some(format!("{why}; it is looked for again")));
                 retry.after(lived)
             }
             Ended::Standby => {

@@ -36,7 +36,6 @@ pub(super) async fn open<'a>(
         redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
     let version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
-    observer.condition(Condition::Down(Server::Redis), None);
     observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
 
     let session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
@@ -55,7 +54,7 @@ pub(super) async fn open<'a>(
         }
         Delivery::Notify => None,
     };
-    for cleared in [Condition::Down(Server::Postgres), Condition::SchemaMissing, Condition::Standby] {
+    for cleared in [Condition::SchemaMissing, Condition::Standby] {
         observer.condition(cleared, None);
     }
     let version = format!("{}.{}", session.connected.version / 10_000, session.connected.version % 10_000);
@@ -140,7 +139,6 @@ pub(super) async fn open<'a>(
     live.read_refused().await?;
     let look = watch::look(&live.side, config).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
     live.begin(look, doubt, adopted).await?;
-    observer.condition(Condition::Starting, None);
     observer.report(Observation::Resumed { position: live.seen.to_string() });
     Ok(live)
 }

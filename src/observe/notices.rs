@@ -239,6 +239,7 @@ pub fn flush_reason(r: &FlushReason) -> String {
         FlushReason::Ddl(found) => format!("DDL changed rows without triggers: {}", one_line(found)),
         FlushReason::LostCaptures(n) => format!("{n} captures could not be written to the journal"),
         FlushReason::Gap(why) => format!("changes may have been missed: {}", one_line(why)),
+        FlushReason::Again => "once more after repeat_after, against fills that were under way".into(),
         FlushReason::Operator => "an operator asked".into(),
     }
 }
@@ -254,6 +255,7 @@ pub fn flush_code(r: &FlushReason) -> &'static str {
         FlushReason::Ddl(_) => "ddl",
         FlushReason::LostCaptures(_) => "lost_captures",
         FlushReason::Gap(_) => "gap",
+        FlushReason::Again => "again",
         FlushReason::Operator => "operator",
     }
 }
