@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod check_servers;
+pub mod client;
 pub mod completions;
 pub mod demo;
 pub mod evict;
@@ -10,6 +11,7 @@ pub mod explain;
 pub mod help;
 pub mod load;
 pub mod man;
+pub mod out;
 pub mod ready;
 pub mod run;
 pub mod sql;

@@ -105,6 +105,18 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<(Confi
     }
 }
 
+/// Every setting as `(section, setting)`, from the code that reads them; sections with names are called
+/// `cache.NAME`, `table.NAME`, `table.NAME.evict`, `table.NAME.lookup.HOLE` and `test`.
+#[must_use]
+pub fn settings() -> Vec<(String, &'static str)> {
+    const ONE_OF_EACH: &str = "[cache.NAME]\n[table.NAME]\nevict = [{}]\nlookup.HOLE = {}\n[[test]]";
+    let environment = Environment::empty();
+    let (document, _) = DeTable::parse_recoverable(ONE_OF_EACH);
+    let mut reader = Reader::new(ONE_OF_EACH, &environment);
+    document_to_config(&mut reader, document.get_ref(), false);
+    reader.asked.into_iter().collect()
+}
+
 /// A span within the text, at character boundaries.
 fn clamp(text: &str, span: std::ops::Range<usize>) -> std::ops::Range<usize> {
     let down = |mut i: usize| {

@@ -102,6 +102,12 @@ impl Problem {
         }
     }
 
+    /// The message with the words that otherwise stand under the caret.
+    #[must_use]
+    pub fn whole_message(&self) -> String {
+        if self.label.is_empty() { self.message.clone() } else { format!("{}: {}", self.message, self.label) }
+    }
+
     /// Another place that belongs to it.
     #[must_use]
     pub fn context(mut self, place: &Place, label: impl Into<String>) -> Self {
@@ -173,7 +179,10 @@ impl Report {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let message = printable(&problem.message);
+        let message = match &problem.place {
+            Place::Span(_) => printable(&problem.message),
+            _ => printable(&problem.whole_message()),
+        };
         let mut group = annotate_snippets::Group::with_title(level.primary_title(message).id(problem.code.as_str()));
         if let Place::Span(span) = &problem.place {
             let mut primary = AnnotationKind::Primary.span(self.text.map(span));
@@ -214,7 +223,7 @@ impl Report {
                     "file": at.map(|_| self.file.as_str()),
                     "line": at.map(|(line, _)| line),
                     "column": at.map(|(_, column)| column),
-                    "message": p.message,
+                    "message": p.whole_message(),
                     "help": if p.help.is_empty() { Value::Null } else { Value::from(p.help.join("\n")) },
                 })
             })

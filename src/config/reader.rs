@@ -27,6 +27,8 @@ pub(super) struct Reader<'a> {
     pub(super) secrets: Vec<Range<usize>>,
     /// Variables that could be set.
     variables: BTreeSet<String>,
+    /// Every setting that was asked for: `(section, setting)`.
+    pub(super) asked: BTreeSet<(String, &'static str)>,
 }
 
 /// What was found for a setting.
@@ -66,7 +68,14 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a str, environment: &'a Environment) -> Self {
-        Self { source, environment, problems: Vec::new(), secrets: Vec::new(), variables: BTreeSet::new() }
+        Self {
+            source,
+            environment,
+            problems: Vec::new(),
+            secrets: Vec::new(),
+            variables: BTreeSet::new(),
+            asked: BTreeSet::new(),
+        }
     }
 
     pub(super) fn push(&mut self, problem: Problem) {
@@ -369,6 +378,7 @@ impl<'a> Section<'a> {
 
     /// The setting's value; a variable goes before the file.
     pub(super) fn get(&mut self, reader: &mut Reader<'a>, name: &'static str) -> Option<Found<'a>> {
+        reader.asked.insert((self.path.clone(), name));
         let in_file = self.in_file(name);
         let variable = if self.overridable { reader.variable(&self.path(name)) } else { None };
         variable.or(in_file)
@@ -384,6 +394,7 @@ impl<'a> Section<'a> {
 
     /// Only the variable.
     pub(super) fn in_variable(&mut self, reader: &mut Reader<'a>, name: &'static str) -> Option<Found<'a>> {
+        reader.asked.insert((self.path.clone(), name));
         reader.variable(&self.path(name))
     }
 
@@ -411,7 +422,9 @@ impl<'a> Section<'a> {
             if self.known.contains(&name) || self.later.contains(&name) {
                 continue;
             }
-            if self.delicate {
+            let near = nearest(name, self.known.iter().copied());
+            // What is near a harmless setting is that one mistyped; anything else may be a password.
+            if self.delicate && near.is_none_or(|n| ["password", "url"].contains(&n)) {
                 hide(value, &mut reader.secrets);
             }
             let here = if self.path.is_empty() { "at the top level".to_owned() } else { format!("in `{}`", self.path) };
@@ -420,7 +433,7 @@ impl<'a> Section<'a> {
                 Place::Span(span),
                 format!("there is no setting `{name}` {here}"),
             );
-            problem = match nearest(name, self.known.iter().copied()) {
+            problem = match near {
                 Some(near) => problem.did_you_mean(Some(near)),
                 None => problem.help(format!("known here: {}", self.known.join(", "))),
             };

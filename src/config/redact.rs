@@ -22,6 +22,7 @@ impl Redacted {
         userinfo(original, &mut secrets, broken);
         if broken {
             assignments(original, &mut secrets);
+            before_at(original, &mut secrets);
         }
         secrets.retain(|r| r.start < r.end && r.end <= original.len());
         secrets.sort_by_key(|r| r.start);
@@ -106,12 +107,12 @@ fn userinfo(text: &str, out: &mut Vec<Range<usize>>, broken: bool) {
             let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
             let mut from = start;
             for part in authority.split(',') {
-                let after_brackets = part.rfind(']').map_or(0, |b| b + 1);
+                let after_brackets = if part.starts_with('[') { part.find(']').map_or(0, |b| b + 1) } else { 0 };
                 if let Some(colon) = part[after_brackets..].find(':') {
                     let port = &part[after_brackets + colon + 1..];
                     if !port.bytes().all(|b| b.is_ascii_digit()) {
                         let begin = from + after_brackets + colon + 1;
-                        out.push(begin..begin + port.len());
+                        out.push(begin..start + rest.len());
                     }
                 }
                 from += part.len() + 1;
@@ -120,6 +121,17 @@ fn userinfo(text: &str, out: &mut Vec<Range<usize>>, broken: bool) {
         if let Some(p) = rest.find("pass") {
             out.push(start + p + 4..start + rest.len());
         }
+    }
+}
+
+/// In a broken file a quote may have swallowed a line end: what stands before an `@` may be a password.
+fn before_at(text: &str, out: &mut Vec<Range<usize>>) {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let (Some(at), None) = (line.rfind('@'), line.find("://")) {
+            out.push(start..start + at);
+        }
+        start += line.len();
     }
 }
 

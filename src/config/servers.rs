@@ -15,6 +15,10 @@ fn password<'a>(reader: &mut Reader<'a>, section: &mut Section<'a>, path: &str) 
     let in_file = section.in_file("password");
     if let Some(Found::Toml(value)) = &in_file {
         hide(value, &mut reader.secrets);
+        // To the end of the line: a quote and a `#` in a password make a comment of its end.
+        let end = value.span().end;
+        let rest = reader.source.get(end..).and_then(|s| s.lines().next()).unwrap_or_default();
+        reader.secrets.push(end..end + rest.len());
     }
     let variable = section.in_variable(reader, "password");
     [variable, in_file].map(|found| found.and_then(|f| reader.name(f, path)).map(|t| Secret::new(t.value)))
@@ -47,7 +51,11 @@ fn hide_secrets(reader: &mut Reader<'_>, url: &At<String>) {
     let plain = raw.contains(url.value.as_str()) && !raw.contains('\n') && lower.contains("://");
     if !plain && (url.value.contains('@') || lower.contains("pass") || lower.contains(':')) {
         reader.secrets.push(span.clone());
-    } else if let (Some(scheme), Some(at)) = (raw.find("://"), raw.rfind('@')) {
+        return;
+    }
+    // To the end of the line: a quote and a `#` in a password make a comment of its end.
+    let line = reader.source.get(span.start..).and_then(|s| s.lines().next()).unwrap_or_default();
+    if let (Some(scheme), Some(at)) = (raw.find("://"), line.rfind('@')) {
         reader.secrets.push(span.start + scheme + 3..span.start + at);
     }
 }

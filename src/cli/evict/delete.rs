@@ -2,15 +2,13 @@
 
 use crate::rules::mapping::Protection;
 use crate::rules::matcher::Matcher;
+use crate::sink::position::MOST_KEYS as CHUNK;
 use crate::rules::template::Rendered;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-
-/// Keys in one command: `UNLINK` gains nothing beyond (FACTS), and Redis is blocked no longer than 0.2 ms.
-const CHUNK: usize = 1_000;
 
 /// What became of the keys.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
