@@ -66,7 +66,11 @@ pub(super) fn tcp(observer: Observer) -> Router {
 /// Routes of the unix socket.
 pub(super) fn socket(observer: Observer, control: mpsc::Sender<Control>, stop: CancellationToken) -> Router {
     let state = Socket { observer: observer.clone(), control, stop };
-    let own = Router::new().route("/tail", get(tail_stream)).route("/reload", post(reload)).route("/dismiss/{cache}", post(dismiss)).with_state(state);
+    let own = Router::new()
+        .route("/tail", get(tail_stream))
+        .route("/reload", post(reload))
+        .route("/dismiss/{cache}", post(dismiss))
+        .with_state(state);
     shared(observer).merge(own)
 }
 

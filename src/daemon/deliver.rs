@@ -178,7 +178,10 @@ impl Live<'_> {
             {
                 self.repeats.touch(super::repeats::millis(delay));
             }
-            if turn == Turn::First && extent == Extent::Rows && self.debounces(layout, edge, &target, what.op, ticket, now) {
+            if turn == Turn::First
+                && extent == Extent::Rows
+                && self.debounces(layout, edge, &target, what.op, ticket, now)
+            {
                 key.outcome = Outcome::Debounced;
                 self.statements.key(id, key, true);
                 continue;
@@ -208,12 +211,8 @@ impl Live<'_> {
         let (Some(length), Some(ticket)) = (self.config.table(table).and_then(|t| t.debounce), ticket) else {
             return false;
         };
-        let what = Suppressed {
-            table: layout.table.clone(),
-            op,
-            cache: edge.cache.clone(),
-            kind: target.rendered.kind(),
-        };
+        let what =
+            Suppressed { table: layout.table.clone(), op, cache: edge.cache.clone(), kind: target.rendered.kind() };
         match self.debounce.named(target.rendered.bytes(), length, ticket, what, now) {
             Verdict::Now => false,
             Verdict::AtEnd => {

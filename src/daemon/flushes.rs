@@ -175,9 +175,10 @@ impl Live<'_> {
 
     /// The second flush of the caches with this delay, whose second position is unknown.
     pub(super) async fn flush_again(&mut self, ms: u64, snapshot: Snapshot) -> Step {
-        let forms = self.enforced_forms().into_iter().filter(|(cache, _)| {
-            self.config.caches[*cache].repeat_after.map(super::repeats::millis) == Some(ms)
-        });
+        let forms = self
+            .enforced_forms()
+            .into_iter()
+            .filter(|(cache, _)| self.config.caches[*cache].repeat_after.map(super::repeats::millis) == Some(ms));
         let forms = forms.collect();
         self.begin_flush(forms, FlushReason::Again, After::Repeat(ms, snapshot), true).await
     }

@@ -1,8 +1,8 @@
 //! Notify delivery: changes that travel in NOTIFY itself. What happens while nobody listens is a gap.
 
+use super::Ended;
 use super::live::{Live, Step};
 use super::statements::Turn;
-use super::Ended;
 use crate::flow::proof::Proven;
 use crate::observe::event::{FlushReason, Observation, Server, Statement};
 use crate::rules::payload::notify::{Assembler, Broken, Limits, Notified, Step as Slice};
@@ -37,7 +37,10 @@ impl Live<'_> {
     /// A payload came.
     pub(super) async fn notified(&mut self, sender: i32, payload: &str, now: Instant) -> Step {
         if self.session.connected.overflowed.load(Ordering::Acquire) {
-            return Err(Ended::Down(Server::Postgres, "notifications came faster than they could be kept: this is a gap".into()));
+            return Err(Ended::Down(
+                Server::Postgres,
+                "notifications came faster than they could be kept: this is a gap".into(),
+            ));
         }
         let mut changes = Vec::new();
         let mut slices = self.assembler.take(sender, payload, now);
@@ -75,13 +78,7 @@ impl Live<'_> {
             detail: broken.why.to_string(),
         });
         let layout = broken.layout.filter(|id| self.layouts.contains_key(id))?;
-        Some(Change {
-            layout,
-            table: String::new(),
-            what: Err(broken.why.to_string()),
-            age: Duration::ZERO,
-            read: now,
-        })
+        Some(Change { layout, table: String::new(), what: Err(broken.why.to_string()), age: Duration::ZERO, read: now })
     }
 
     /// A session of notify delivery begins: nobody knows what was missed.

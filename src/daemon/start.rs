@@ -32,7 +32,8 @@ pub(super) async fn open<'a>(
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
-    let mut redis = redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
+    let mut redis =
+        redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
     let version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
     observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
@@ -183,8 +184,8 @@ async fn doubt(record: &Record, session: &Session, side: &Side) -> Result<Option
     if pos.xmax() > identity.snapshot.xmax() {
         return fork(format!("the position ({pos}) is ahead of the server ({})", identity.snapshot));
     }
-    let there = record.beacon == 0
-        || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    let there =
+        record.beacon == 0 || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
     if there { Ok(None) } else { fork(format!("beacon {} is missing: commits were lost", record.beacon)) }
 }
 

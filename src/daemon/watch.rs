@@ -1,7 +1,7 @@
 //! The audit: are the triggers where they should be, did DDL change rows silently, is retention keeping up.
 
-use super::live::{Live, Step};
 use super::flushes::After;
+use super::live::{Live, Step};
 use crate::config::model::{Config, TableName};
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
@@ -52,8 +52,7 @@ type Files = BTreeMap<String, BTreeMap<String, u32>>;
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
     let client = side.client().await?;
-    let states =
-        catalog::inspect(&client, config).await.map_err(|e| crate::source::connect::describe(&e))?;
+    let states = catalog::inspect(&client, config).await.map_err(|e| crate::source::connect::describe(&e))?;
     let queue = side.notify_queue().await?;
     Ok(Look { states, queue })
 }
@@ -85,7 +84,11 @@ impl Watch {
     }
 
     /// The operator has dealt with the refused edges of `cache`; returns them.
-    pub(super) fn dismiss(&mut self, cache: &str, current: &[Arc<crate::rules::layout::Layout>]) -> Vec<(TableName, String)> {
+    pub(super) fn dismiss(
+        &mut self,
+        cache: &str,
+        current: &[Arc<crate::rules::layout::Layout>],
+    ) -> Vec<(TableName, String)> {
         let gone: Vec<_> = self.refused.keys().filter(|(_, c)| c == cache).cloned().collect();
         gone.iter().for_each(|key| drop(self.refused.remove(key)));
         gone.into_iter()
@@ -113,7 +116,8 @@ impl Live<'_> {
                     Ok(0) => {}
                     Ok(rows) => observer.report(Observation::Retired { rows }),
                     Err(detail) => {
-                        observer.report(Observation::Warning { what: "retention could not delete journal rows", detail });
+                        observer
+                            .report(Observation::Warning { what: "retention could not delete journal rows", detail });
                     }
                 }
             }
@@ -202,14 +206,22 @@ impl Live<'_> {
     fn changed_tables(&self, now: &Files) -> (BTreeSet<Form>, String) {
         let before: Files = serde_json::from_str(&self.watch.tables).unwrap_or_default();
         // A table that was not there before is a matter of unproven edges, not of changed rows.
-        let changed: Vec<&String> =
-            before.iter().filter(|(table, files)| now.get(*table).is_some_and(|n| n != *files)).map(|(t, _)| t).collect();
+        let changed: Vec<&String> = before
+            .iter()
+            .filter(|(table, files)| now.get(*table).is_some_and(|n| n != *files))
+            .map(|(t, _)| t)
+            .collect();
         let mut forms = BTreeSet::new();
         for layout in self.current.iter().filter(|l| changed.contains(&&l.table.to_string())) {
-            forms.extend(crate::flow::proof::unproven(&self.config, &[(**layout).clone()], |_, _| true, &Proven::new()).1);
+            forms.extend(
+                crate::flow::proof::unproven(&self.config, &[(**layout).clone()], |_, _| true, &Proven::new()).1,
+            );
         }
         let names: Vec<&str> = changed.iter().map(|s| s.as_str()).collect();
-        (forms, format!("partitions or files of {} changed: attach, detach, swap, rewrite or truncate", names.join(", ")))
+        (
+            forms,
+            format!("partitions or files of {} changed: attach, detach, swap, rewrite or truncate", names.join(", ")),
+        )
     }
 
     /// Stores the refused edges beside the position, so that a restart does not forget them.
@@ -235,7 +247,11 @@ impl Live<'_> {
 
 /// Deletes what no position and no roll-back of Redis within `retention` can need any more; past `retention_max` or
 /// `journal_max_bytes` also what a position still needs, which is then flushed instead.
-async fn retire(side: &Side, config: &Config, lowest: Option<&crate::rules::snapshot::Snapshot>) -> Result<u64, String> {
+async fn retire(
+    side: &Side,
+    config: &Config,
+    lowest: Option<&crate::rules::snapshot::Snapshot>,
+) -> Result<u64, String> {
     let settings = &config.postgres;
     let mut rows = 0;
     if let Some(limit) = side.snapshot_before(settings.retention).await? {

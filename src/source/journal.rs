@@ -92,13 +92,7 @@ impl Journal {
             )
             .await?;
         let read = Instant::now();
-        let mut page = Page {
-            target: seen.clone(),
-            floor: None,
-            lost: 0,
-            changes: Vec::new(),
-            next: None,
-        };
+        let mut page = Page { target: seen.clone(), floor: None, lost: 0, changes: Vec::new(), next: None };
         for row in &rows {
             if let Ok(target) = row.get::<_, &str>(0).parse() {
                 page.target = target;

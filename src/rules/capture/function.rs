@@ -100,11 +100,8 @@ impl Capture {
 /// The name of a table's capture function: readable, unique, at most 63 bytes.
 #[must_use]
 pub fn function_name(table: &TableName, level: Level) -> String {
-    let mut readable: String = table
-        .name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
-        .collect();
+    let mut readable: String =
+        table.name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
     readable.truncate(40);
     let row = if level == Level::Row { "row_" } else { "" };
     format!("capture_{row}{readable}_{}", suffix(table))
@@ -126,7 +123,8 @@ pub fn compile(layout: &Layout, settings: &Settings, facts: &Facts) -> Result<Ca
     let fires: Vec<Op> = Op::ALL.into_iter().filter(|op| layout.classes.iter().any(|c| c.ops.has(*op))).collect();
     let mut functions = vec![function(layout, settings, facts, Level::Statement)?];
     let enabled = if layout.always { 'A' } else { 'O' };
-    let trigger = |op: Op, level, enabled| Trigger { op, level, function: function_name(&layout.table, level), enabled };
+    let trigger =
+        |op: Op, level, enabled| Trigger { op, level, function: function_name(&layout.table, level), enabled };
     let mut triggers: Vec<Trigger> = fires.iter().map(|op| trigger(*op, Level::Statement, enabled)).collect();
     if layout.always {
         functions.push(function(layout, settings, facts, Level::Row)?);
@@ -178,7 +176,10 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     };
     if !row && settings.delivery == Delivery::Notify {
         // Without the counter nothing is past its bound.
-        sql = sql.replace("IF before = 1000 THEN\n        kind := 'w';\n        classes := __all_classes__;\n      ELSIF", "IF");
+        sql = sql.replace(
+            "IF before = 1000 THEN\n        kind := 'w';\n        classes := __all_classes__;\n      ELSIF",
+            "IF",
+        );
     }
     let indices: Vec<String> = all.iter().map(ToString::to_string).collect();
     let schema = ident(&settings.schema);
@@ -198,7 +199,8 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     ] {
         sql = sql.replace(token, &value);
     }
-    let mut values: Vec<(&str, String)> = vec![("__everything__", close(everything)), ("__by_class__", close(by_class))];
+    let mut values: Vec<(&str, String)> =
+        vec![("__everything__", close(everything)), ("__by_class__", close(by_class))];
     for (op, query) in fast {
         values.push((
             match op {
@@ -214,12 +216,8 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let (head, rest) = sql.split_once("$pgevict$").unwrap_or((&sql, ""));
     let source = rest.rsplit_once("$pgevict$").map_or(rest, |(source, _)| source).to_owned();
     let hash = sha256(&source);
-    let mark = format!(
-        "pgevict capture {VERSION} layout={} table={} source={}",
-        layout.id(),
-        layout.table,
-        &hash[..16]
-    );
+    let mark =
+        format!("pgevict capture {VERSION} layout={} table={} source={}", layout.id(), layout.table, &hash[..16]);
     Ok(Function { name, definition: format!("{head}{}", dollar("pgevict", &source)), hash, mark })
 }
 

@@ -32,8 +32,10 @@ pub fn up(layouts: &[Layout], settings: &Settings, facts: &Facts) -> Result<Vec<
     steps.push(leftovers(&captures, settings));
     steps.push(Step::new(
         format!("rights of role {}", settings.role),
-        in_schema(&uncommented(include_str!("../../../sql/grants.sql")), &settings.schema)
-            .replace("daemon constant text := 'pgevict'", &format!("daemon constant text := {}", literal(&settings.role))),
+        in_schema(&uncommented(include_str!("../../../sql/grants.sql")), &settings.schema).replace(
+            "daemon constant text := 'pgevict'",
+            &format!("daemon constant text := {}", literal(&settings.role)),
+        ),
     ));
     Ok(steps)
 }
@@ -94,7 +96,10 @@ pub fn table(capture: &Capture, settings: &Settings) -> Step {
         ],
     );
     // The whole must not hold its own quotes.
-    let sql = match sql.split_once("$pgevict_table$").and_then(|(head, rest)| Some((head, rest.rsplit_once("$pgevict_table$")?))) {
+    let sql = match sql
+        .split_once("$pgevict_table$")
+        .and_then(|(head, rest)| Some((head, rest.rsplit_once("$pgevict_table$")?)))
+    {
         Some((head, (body, tail))) => format!("{head}{}{tail}", dollar("pgevict_table", body)),
         None => sql,
     };
@@ -106,7 +111,8 @@ pub fn table(capture: &Capture, settings: &Settings) -> Step {
 pub fn leftovers(keep: &[Capture], settings: &Settings) -> Step {
     let names: Vec<String> = keep.iter().flat_map(|c| &c.functions).map(|f| literal(&f.name)).collect();
     let sql = in_schema(&uncommented(include_str!("../../../sql/leftovers.sql")), &settings.schema);
-    let title = if keep.is_empty() { "remove all captures" } else { "remove captures of tables that are not configured" };
+    let title =
+        if keep.is_empty() { "remove all captures" } else { "remove captures of tables that are not configured" };
     Step::new(title, sql.replace("ARRAY[]::text[]", &format!("ARRAY[{}]::text[]", names.join(", "))))
 }
 

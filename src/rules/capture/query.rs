@@ -60,8 +60,7 @@ pub(super) fn tuples(
     classes: &[usize],
     images: Images,
 ) -> Result<Option<String>, Uncompilable> {
-    let classes: Vec<_> =
-        classes.iter().map(|i| (*i, &layout.classes[*i])).filter(|(_, c)| c.ops.has(op)).collect();
+    let classes: Vec<_> = classes.iter().map(|i| (*i, &layout.classes[*i])).filter(|(_, c)| c.ops.has(op)).collect();
     if classes.is_empty() || op == Op::Truncate {
         return Ok(None);
     }
@@ -168,7 +167,11 @@ impl Compiler<'_> {
             let mut and = Vec::new();
             if class.columns.is_some() {
                 // A filter that names no column at all lets nothing pass.
-                and.push(if changed.is_empty() { "false".into() } else { format!("({})", changed.join("\n      OR ")) });
+                and.push(if changed.is_empty() {
+                    "false".into()
+                } else {
+                    format!("({})", changed.join("\n      OR "))
+                });
             }
             if let (Some(old), Some(new)) = (when(&class.when, "o"), when(&class.when, "n")) {
                 and.push(format!("(({old}) OR ({new}))"));
@@ -278,10 +281,7 @@ impl Compiler<'_> {
     fn walk(&self, source: &Source) -> (usize, &Walk) {
         let same = |w: &Walk| match source {
             Source::Lookup { follow, to, by, take } => {
-                w.follow == *follow
-                    && w.to == *to
-                    && w.takes.contains(take)
-                    && by.as_ref().is_none_or(|by| w.by == *by)
+                w.follow == *follow && w.to == *to && w.takes.contains(take) && by.as_ref().is_none_or(|by| w.by == *by)
             }
             Source::Column(_) => false,
         };
@@ -294,12 +294,8 @@ impl Compiler<'_> {
         let paired = sides.len() == 2;
         let mut out = Vec::new();
         for (i, class) in &self.classes {
-            let mut walks: Vec<usize> = class
-                .values
-                .iter()
-                .filter(|v| matches!(v, Source::Lookup { .. }))
-                .map(|v| self.walk(v).0)
-                .collect();
+            let mut walks: Vec<usize> =
+                class.values.iter().filter(|v| matches!(v, Source::Lookup { .. })).map(|v| self.walk(v).0).collect();
             walks.sort_unstable();
             walks.dedup();
             for side in sides {
