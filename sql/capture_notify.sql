@@ -36,7 +36,8 @@ DECLARE
   failure text;
   note text;
   payload text;
-  id constant text := replace(gen_random_uuid()::text, '-', '');
+  id text;
+  instant constant text := replace(replace(clock_timestamp()::text, ' ', 'T'), '+00', 'Z');
   step integer;
   total integer;
 BEGIN
@@ -93,7 +94,6 @@ BEGIN
         RETURN NULL;
       END IF;
       -- end statement level
-      -- What a class that works would have named goes whole with the rest only where it names anything.
       by_class := __by_class__;
       FOR i IN 1 .. coalesce(array_length(by_class, 1), 0) LOOP
         CONTINUE WHEN by_class[i] IS NULL;
@@ -111,24 +111,27 @@ BEGIN
         END;
       END LOOP;
     END;
-    payload := json_build_object('at', clock_timestamp(), 'classes', classes, 'tuples', array_to_json(tuples), 'note', note);
-    IF octet_length(payload) > 65536 THEN
-      SELECT array_agg(DISTINCT c.c) INTO classes FROM (
-        SELECT unnest(classes) AS c
-        UNION SELECT CASE WHEN tuples[i][1]::integer < 0 THEN -tuples[i][1]::integer - 1 ELSE tuples[i][1]::integer END
+    IF tuples IS NOT NULL AND octet_length(array_to_json(tuples)::text) > 65536 THEN
+      classes := coalesce(classes, ARRAY[]::integer[]) || ARRAY(
+        SELECT DISTINCT CASE WHEN tuples[i][1]::integer < 0 THEN -tuples[i][1]::integer - 1 ELSE tuples[i][1]::integer END
         FROM generate_series(1, array_length(tuples, 1)) AS i
-      ) AS c;
-      IF kind = 'r' THEN
-        kind := 'w';
-      END IF;
-      payload := json_build_object('at', clock_timestamp(), 'classes', classes, 'tuples', NULL, 'note', note);
+      );
+      kind := CASE kind WHEN 'r' THEN 'w' ELSE kind END;
+      tuples := NULL;
     END IF;
-    -- A payload has less than 8000 bytes, of which the head takes up to 120; a character up to 4.
-    step := CASE WHEN octet_length(payload) = length(payload) THEN 7800 ELSE 1950 END;
-    total := (length(payload) + step - 1) / step;
-    FOR i IN 1 .. total LOOP
-      PERFORM pg_notify(__channel__, '1 ' || __layout__ || ' ' || letter || ' ' || kind || ' ' || id || ' ' || i || ' ' || total
-        || ' ' || substr(payload, (i - 1) * step + 1, step));
+    -- Tuples and whole classes are two messages: what degraded beside what did not.
+    FOR message IN 1 .. 2 LOOP
+      CONTINUE WHEN message = 1 AND tuples IS NULL OR message = 2 AND (kind = 'r' OR classes = ARRAY[]::integer[]);
+      payload := json_build_object('at', instant, 'classes', CASE message WHEN 2 THEN classes END,
+        'tuples', CASE message WHEN 1 THEN array_to_json(tuples) END, 'note', CASE message WHEN 2 THEN note END);
+      id := replace(gen_random_uuid()::text, '-', '');
+      -- A payload has less than 8000 bytes, of which the head takes up to 120; a character up to 4.
+      step := CASE WHEN octet_length(payload) = length(payload) THEN 7800 ELSE 1950 END;
+      total := (length(payload) + step - 1) / step;
+      FOR i IN 1 .. total LOOP
+        PERFORM pg_notify(__channel__, '1 ' || __layout__ || ' ' || letter::text || ' ' || CASE message WHEN 1 THEN 'r' ELSE kind END
+          || ' ' || id || ' ' || i || ' ' || total || ' ' || substr(payload, (i - 1) * step + 1, step));
+      END LOOP;
     END LOOP;
   EXCEPTION WHEN OTHERS THEN
     IF __closed__ THEN

@@ -47,8 +47,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS pgevict.sentinel (
 );
 
 -- retire(snap, at_most): deletes up to so many journal rows visible in snap, and raises the floor in the same transaction,
--- so that no reader can miss a row without seeing that it may. Beacons older than the one that vouches for snap go too: nobody
--- asks for them any more.
+-- so that no reader can miss a row without seeing that it may. Beacons that old go too.
 DO $pgevict$
 DECLARE
   body constant text := $body$
@@ -72,8 +71,10 @@ BEGIN
     WHERE (pg_snapshot_xmax(f.snap), -(SELECT count(*) FROM pg_snapshot_xip(f.snap)))
       < (pg_snapshot_xmax(excluded.snap), -(SELECT count(*) FROM pg_snapshot_xip(excluded.snap)));
   END IF;
-  DELETE FROM pgevict.beacon AS b
-  WHERE b.n < (SELECT max(v.n) FROM pgevict.beacon AS v WHERE v.snap::text = retire.snap::text);
+  -- Of the beacons older than what may be retired the newest stays: somebody may ask for it.
+  DELETE FROM pgevict.beacon AS b WHERE b.n < (
+    SELECT max(older.n) FROM pgevict.beacon AS older WHERE pg_snapshot_xmax(older.snap) < pg_snapshot_xmax(retire.snap)
+  );
   RETURN gone;
 END
 $body$;

@@ -1,5 +1,8 @@
 //! `pgevict demo`.
 
+pub mod process;
+pub mod servers;
+
 use super::{Common, exit::Exit};
 
 /// Arguments of `pgevict demo`.

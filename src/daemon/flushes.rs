@@ -84,6 +84,10 @@ impl Live<'_> {
         let ticket = matches!(after, After::Proven { position: true, .. }).then(|| self.ledger.open(self.seen.clone()));
         let begun = Instant::now();
         if !forms.is_empty() {
+            if !second {
+                let why = format!("{} go whole; ready when they are gone", names.join(", "));
+                self.context.observer.condition(Condition::Flushing, Some(why));
+            }
             self.context.observer.report(Observation::FlushBegun { caches: names.clone(), reason });
         }
         let mut flush = Flush { names, forms, remaining: 1, deleted: 0, begun, after, ticket, second };
@@ -122,9 +126,8 @@ impl Live<'_> {
             let took = now.saturating_duration_since(flush.begun);
             self.context.observer.report(Observation::FlushDone { caches: flush.names, deleted: flush.deleted, took });
         }
-        if self.flushes.running.values().any(|f| !f.forms.is_empty() && !f.second) {
-            let why = "another flush is under way; ready when its keys are gone";
-            self.context.observer.condition(Condition::Flushing, Some(why.into()));
+        if self.flushes.running.values().all(|f| f.forms.is_empty() || f.second) {
+            self.context.observer.condition(Condition::Flushing, None);
         }
         match flush.after {
             After::Proven { edges, position } => {

@@ -1,7 +1,7 @@
 //! Every log line that is not an eviction: level, words, and which of them are repeats of each other.
 
 use super::event::{Condition, FlushReason, Observation};
-use super::redact::{escape, shown};
+use super::redact::{one_line, shown};
 use super::words::millis;
 use crate::config::model::{LogKeys, LogLevel};
 
@@ -137,11 +137,15 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
     })
 }
 
-/// A condition that was set, or whose text changed.
+/// A condition that was set, or whose text changed; None where a report of its own (`Started`, `Disconnected`,
+/// `FlushBegun`) has said it already.
 #[must_use]
-pub fn not_ready(condition: &Condition, why: &str) -> Notice {
+pub fn not_ready(condition: &Condition, why: &str) -> Option<Notice> {
+    if matches!(condition, Condition::Starting | Condition::Down(_) | Condition::Flushing) {
+        return None;
+    }
     let text = format!("not ready: {}: {}", condition_words(condition), one_line(why));
-    Notice::warn("not_ready", text.clone()).repeating(&text)
+    Some(Notice::warn("not_ready", text.clone()).repeating(&text))
 }
 
 /// The last condition is cleared.
@@ -266,23 +270,6 @@ fn names(caches: &[String]) -> String {
     if caches.is_empty() { "all caches".to_owned() } else { one_line(&caches.join(", ")) }
 }
 
-/// Error texts of servers and drivers may be long (2 kB is kept) and must stay on their line.
-fn one_line(text: &str) -> String {
-    const MAX_CHARS: usize = 2_000;
-    let mut out = String::new();
-    let mut rest = text;
-    // `escape` cuts at its own limit, which is that of keys; texts for people go through it piece by piece.
-    while !rest.is_empty() && out.chars().count() < MAX_CHARS {
-        let cut = rest.char_indices().map(|(i, _)| i).find(|i| *i >= 128).unwrap_or(rest.len());
-        out.push_str(&escape(&rest.as_bytes()[..cut]));
-        rest = &rest[cut..];
-    }
-    if !rest.is_empty() {
-        out.push('…');
-    }
-    out
-}
-
 /// A report of several lines: line breaks stay, the rest is escaped.
 fn lines(text: &str) -> String {
     text.trim_end().lines().map(one_line).collect::<Vec<_>>().join("\n")
@@ -396,9 +383,10 @@ mod tests {
     fn conditions_and_reasons_have_words_and_codes() {
         let edge = Condition::NotLive { table: calls(), cache: "dash".into() };
         assert_eq!(
-            not_ready(&edge, "no trigger; run `pgevict sql apply`").text,
+            not_ready(&edge, "no trigger; run `pgevict sql apply`").unwrap().text,
             "not ready: calls → dash is not live: no trigger; run `pgevict sql apply`"
         );
+        assert_eq!(not_ready(&Condition::Down(Server::Redis), "refused"), None);
         let refused = Condition::Refused { table: calls(), cache: "dash".into() };
         let all = [
             Condition::Starting,
@@ -420,7 +408,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_and_stay_on_their_line() {
-        let n = not_ready(&Condition::Gap, &"é\n".repeat(5_000)).text;
+        let n = not_ready(&Condition::Gap, &"é\n".repeat(5_000)).unwrap().text;
         assert!(n.ends_with('…') && n.chars().count() < 2_200 && !n.contains('\n'), "{}", n.len());
         assert_eq!(one_line(&"x".repeat(1_000)), "x".repeat(1_000));
     }

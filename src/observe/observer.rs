@@ -1,7 +1,7 @@
 //! The handle that the program reports to.
 
 use super::clock::{Now, rfc3339};
-use super::event::{Condition, Extent, FlushReason, Observation, Statement};
+use super::event::{Condition, Extent, Observation, Statement};
 use super::limit::{Flood, Repeats};
 use super::log;
 use super::metrics::{Format, Metrics};
@@ -130,8 +130,8 @@ impl Observer {
     }
 
     /// Takes a report. Beside wording and counting it, some reports set conditions by themselves: `Disconnected` sets
-    /// [`Condition::Down`], `Connected` clears it; `FlushBegun` sets [`Condition::Flushing`], `FlushDone` clears it;
-    /// `Resumed` clears [`Condition::Starting`] and is the position.
+    /// [`Condition::Down`], `Connected` clears it; `Resumed` clears [`Condition::Starting`] and is the position.
+    /// [`Condition::Flushing`] is the caller's: only it knows when the last of several flushes is over.
     pub fn report(&self, observation: Observation) {
         self.report_at(Now::read(), observation);
     }
@@ -167,7 +167,8 @@ impl Observer {
     }
 
     /// Sets (Some: why, and what to do) or clears (None) a reason for not being ready. Setting it again with another
-    /// text keeps since when.
+    /// text keeps since when. A new reason is logged, except those whose own report says it better: starting, a server
+    /// that is down, a flush.
     pub fn condition(&self, condition: Condition, why: Option<String>) {
         self.condition_at(Now::read(), condition, why);
     }
@@ -181,7 +182,7 @@ impl Observer {
             let news = why
                 .as_ref()
                 .filter(|w| state.conditions.get(&condition).is_none_or(|(old, _)| old != *w))
-                .map(|w| notices::not_ready(&condition, w));
+                .and_then(|w| notices::not_ready(&condition, w));
             if let Some(n) = news {
                 self.notice(now, state, n, &mut lines);
             }
@@ -340,15 +341,10 @@ impl Observer {
             Observation::FlushBegun { caches, reason } => {
                 state.book.flush_begun(now, caches, reason);
                 metrics.flush_begun(reason);
-                let why = format!("caches go whole ({}); ready when they are gone", notices::flush_reason(reason));
-                if *reason != FlushReason::Again {
-                    self.set_condition(now, state, Condition::Flushing, Some(why), lines);
-                }
             }
             Observation::FlushDone { caches, deleted, took } => {
                 state.book.flush_done(caches, *deleted, *took);
                 metrics.flush_done(*deleted);
-                self.set_condition(now, state, Condition::Flushing, None, lines);
             }
             Observation::PassDone { scanned, .. } => {
                 state.book.totals.passes += 1;
@@ -403,7 +399,7 @@ fn write_notices(lines: Vec<Line>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Outcome, Server};
+    use super::super::event::{FlushReason, Outcome, Server};
     use super::super::words::tests::{k, update};
     use super::*;
     use crate::config::model::{LogFormat, LogLevel, TableName};
@@ -435,11 +431,13 @@ mod tests {
         o.report(lost("refused"));
         assert_eq!(codes(&o), ["starting", "redis_down"]);
         o.report(Observation::Connected { server: Server::Redis, to: "here".into(), version: "7".into() });
+        o.condition(Condition::Flushing, Some("all caches".into()));
         o.report(Observation::FlushBegun { caches: vec![], reason: FlushReason::NoPosition });
         o.report(Observation::Resumed { position: "1:2:".into() });
         assert_eq!(codes(&o), ["flushing"]);
         assert!(!o.is_ready());
         o.report(Observation::FlushDone { caches: vec![], deleted: 3, took: Duration::ZERO });
+        o.condition(Condition::Flushing, None);
         assert!(o.is_ready());
         let text = o.metrics_text(Format::Plain);
         assert!(text.contains("pgevict_ready 1\n"), "{text}");

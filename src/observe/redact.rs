@@ -57,6 +57,25 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A text for people, escaped: error texts of servers and drivers may be long (about 2 kB is kept) and must stay on
+/// their line.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 2_000;
+    let mut out = String::new();
+    let mut rest = text;
+    // `escape` cuts at its own limit, which is that of keys; texts for people go through it piece by piece.
+    while !rest.is_empty() && out.chars().count() < MAX_CHARS {
+        let cut = rest.char_indices().map(|(i, _)| i).find(|i| *i >= 128).unwrap_or(rest.len());
+        out.push_str(&escape(&rest.as_bytes()[..cut]));
+        rest = &rest[cut..];
+    }
+    if !rest.is_empty() {
+        out.push('…');
+    }
+    out
+}
+
 /// A key or value as `[log] keys` wants it; None where it is not to appear at all.
 #[must_use]
 pub fn shown(bytes: &[u8], keys: LogKeys) -> Option<String> {

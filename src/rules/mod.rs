@@ -1,6 +1,7 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
 pub mod capture;
+pub mod evaluate;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -7,11 +7,8 @@ use crate::rules::layout::{Layout, VERSION};
 use crate::rules::sql::{ident, literal};
 use sha2::Digest as _;
 
-/// First key of the bell's advisory lock; the second is the journal's oid. The ASCII of `pare`, as good as any.
+/// First key of the bell's advisory lock; the second is the journal's oid. The ASCII of `pafu`; any number would do.
 pub const BELL_LOCK: i32 = 1_885_431_413;
-
-/// Version of the notify payload, its first word.
-pub const NOTIFY_VERSION: u32 = 1;
 
 /// What a capture function pins, as `pg_proc.proconfig` shows it.
 pub const SETTINGS: [&str; 10] = [

@@ -132,3 +132,10 @@ fn spaced(json: &str) -> String {
     }
     out
 }
+
+/// The source of the function `retire`, as `pg_proc.prosrc` must show it.
+#[must_use]
+pub fn retire_source(schema: &str) -> String {
+    let sql = in_schema(include_str!("../../../sql/journal.sql"), schema);
+    sql.split("$body$").nth(1).unwrap_or_default().to_owned()
+}

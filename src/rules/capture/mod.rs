@@ -8,8 +8,8 @@ mod function;
 mod migration;
 mod query;
 
-pub use function::{Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
-pub use migration::{Step, down, leftovers, schema, table, up};
+pub use function::{BELL_LOCK, Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
+pub use migration::{Step, down, leftovers, retire_source, schema, table, up};
 
 use crate::config::model::{Bell, Config, Delivery, TableName};
 use crate::rules::layout::{Layout, Source};

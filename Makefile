@@ -1,0 +1,47 @@
+# Two commands are for everybody: `make demo` and `make test`. Both install what is missing (PostgreSQL and Redis from
+# the distribution, on Debian and Ubuntu); a Rust toolchain is assumed. No target uses or stops a server that is
+# already there: the demo and the tests start private ones.
+
+CARGO ?= cargo
+# Tests wait more than they compute; the servers they wait for are their own.
+TEST_THREADS ?= 6
+
+.PHONY: help demo test test-matrix fmt lint servers build clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo         see it work on private servers, about ten seconds after the build
+demo: servers
+	$(CARGO) build --locked --release
+	target/release/pgevict demo
+
+## make test         format, lints, all tests
+test: servers lint
+	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+
+## make test-matrix  the end-to-end tests against PostgreSQL 14 to 18, Redis 6.2 and 7.0, Valkey 8 and 9
+test-matrix: servers
+	$(CARGO) test --locked --no-run --test e2e
+	tests/matrix
+
+## make lint         what must hold before any test runs
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+## make fmt          format the code
+fmt:
+	$(CARGO) fmt
+
+## make build        the binary, target/release/pgevict
+build:
+	$(CARGO) build --locked --release
+
+# What the tests and the demo start; installs what is missing.
+servers:
+	@tests/servers
+
+## make clean        remove what was built
+clean:
+	$(CARGO) clean

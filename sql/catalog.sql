@@ -1,0 +1,38 @@
+-- What the catalog knows about the watched tables: $1 their names, quoted for SQL. One row a table, in that order, JSON. Read every
+-- 30 s by the daemon: everything is found by index.
+SELECT json_build_object(
+  'root', c.oid::bigint,
+  'kind', c.relkind,
+  'columns', (SELECT json_agg(a.attname) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'primary_key', (
+    SELECT json_agg(a.attname ORDER BY k.place)
+    FROM pg_index AS x CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+    JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+    WHERE x.indrelid = c.oid AND x.indisprimary
+  ),
+  'virtual', (
+    SELECT json_object_agg(a.attname, pg_get_expr(d.adbin, d.adrelid))
+    FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = c.oid AND a.attgenerated = 'v'
+  ),
+  'relations', (
+    WITH RECURSIVE tree (oid) AS (
+      SELECT c.oid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.oid
+    )
+    SELECT json_agg(json_build_object(
+      'oid', r.oid::bigint, 'name', quote_ident(n.nspname) || '.' || quote_ident(r.relname), 'kind', r.relkind,
+      'filenode', pg_relation_filenode(r.oid)::bigint,
+      'triggers', (
+        SELECT json_agg(json_build_object(
+          'name', t.tgname, 'schema', pn.nspname, 'function', p.proname, 'type', t.tgtype, 'enabled', t.tgenabled,
+          'old', t.tgoldtable, 'new', t.tgnewtable))
+        FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS pn ON pn.oid = p.pronamespace
+        WHERE t.tgrelid = r.oid AND t.tgname LIKE 'zz\_pgevict\_%'
+      )
+    ) ORDER BY r.oid <> c.oid, r.oid)
+    FROM tree JOIN pg_class AS r ON r.oid = tree.oid JOIN pg_namespace AS n ON n.oid = r.relnamespace
+  )
+)::text
+FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place)
+LEFT JOIN pg_class AS c ON c.oid = to_regclass(w.name)
+ORDER BY w.place

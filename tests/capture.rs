@@ -1,0 +1,17 @@
+//! The capture against private PostgreSQL servers: what a statement writes into the journal, tuple by tuple.
+
+#[path = "capture/support.rs"]
+mod support;
+
+#[path = "capture/degrade.rs"]
+mod degrade;
+#[path = "capture/install.rs"]
+mod install;
+#[path = "capture/notify.rs"]
+mod notify;
+#[path = "capture/relations.rs"]
+mod relations;
+#[path = "capture/statements.rs"]
+mod statements;
+#[path = "capture/values.rs"]
+mod values;

@@ -1,0 +1,145 @@
+//! What bounds and delays a delete: never_delete, max_keys_per_change, repeat_after, debounce, versions, modes.
+
+use crate::support::{Delivery, Setup, World, over_both_deliveries};
+
+const SCHEMA: &str =
+    "CREATE TABLE posts (id int PRIMARY KEY, user_id int, title text); INSERT INTO posts VALUES (1, 7, 't')";
+const TABLES: &str = r#"
+[cache.posts]
+pattern = "posts:{user_id}:*"
+[cache.post]
+key = "post:{id}"
+"#;
+const CHANGE: &str = "UPDATE posts SET title = title || '.'";
+
+fn world(delivery: Delivery, config: &str) -> World {
+    let w = World::running(&Setup { delivery, config, schema: SCHEMA, ..Setup::default() });
+    w.fill(&["posts:7:a", "posts:7:b", "posts:8:a", "post:1", "post:2"]);
+    w
+}
+
+over_both_deliveries! {
+    what_may_never_be_deleted_stays_whoever_asks
+    a_change_that_matches_too_much_goes_slowly
+    a_change_that_matches_too_much_can_be_refused
+    repeat_after_deletes_a_stale_fill
+    debounce_deletes_at_once_and_at_the_end_of_its_window
+    observe_and_off_delete_nothing_and_a_table_may_differ
+}
+
+fn what_may_never_be_deleted_stays_whoever_asks(delivery: Delivery) {
+    let w = world(
+        delivery,
+        &format!(
+            "[limits]\nnever_delete = [\"posts:*:a\", \"post:1\"]\n{TABLES}[table.posts]\nevict = [\"posts\", \"post\"]"
+        ),
+    );
+    w.check(CHANGE, &["posts:7:b"]);
+    w.check("TRUNCATE posts", &["posts:7:b", "post:2"]);
+    w.pgevict(&["evict", "--key", "post:1"]).exits(3);
+    w.check_after("a pattern by hand", &["posts:7:b"], || {
+        w.pgevict(&["evict", "--pattern", "posts:7:*"]);
+    });
+}
+
+fn many(w: &World) -> Vec<String> {
+    let keys: Vec<String> = (0..60).map(|n| format!("posts:7:{n}")).collect();
+    w.fill(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+    keys
+}
+
+fn a_change_that_matches_too_much_goes_slowly(delivery: Delivery) {
+    let w = world(delivery, &format!("[limits]\nmax_keys_per_change = 10\n{TABLES}[table.posts]\nevict = [\"posts\"]"));
+    let keys = many(&w);
+    let gone: Vec<&str> = keys.iter().map(String::as_str).chain(["posts:7:a", "posts:7:b"]).collect();
+    let mark = w.mark();
+    w.check(CHANGE, &gone);
+    let alert = w.wait_line(mark, &["max_keys_per_change"]);
+    assert!(alert.to_lowercase().contains("warn"), "{alert}");
+}
+
+fn a_change_that_matches_too_much_can_be_refused(delivery: Delivery) {
+    let w = world(
+        delivery,
+        &format!(
+            "[limits]\nmax_keys_per_change = 10\nover_limit = \"refuse\"\n{TABLES}[table.posts]\nevict = [\"posts\", \"post\"]"
+        ),
+    );
+    many(&w);
+    w.check(CHANGE, &["post:1"]);
+    let ran = w.pgevict(&["ready"]).exits(1);
+    assert!(format!("{}{}", ran.out, ran.err).contains("posts"), "{ran:?}");
+}
+
+fn repeat_after_deletes_a_stale_fill(delivery: Delivery) {
+    let w = world(
+        delivery,
+        &format!(
+            "{}[table.posts]\nevict = [\"post\"]",
+            TABLES.replace("post:{id}\"", "post:{id}\"\nrepeat_after = \"500ms\"")
+        ),
+    );
+    let mark = w.mark();
+    w.sql(CHANGE);
+    w.wait_gone(&["post:1"]);
+    // A request that read before the commit stores what it read.
+    w.fill(&["post:1"]);
+    w.wait_gone(&["post:1"]);
+    w.wait_line(mark, &["repeat"]);
+    assert_eq!(w.missing(), ["post:1".to_owned()].into());
+}
+
+fn debounce_deletes_at_once_and_at_the_end_of_its_window(delivery: Delivery) {
+    let w = world(delivery, &format!("{TABLES}[table.posts]\ndebounce = \"5s\"\nevict = [\"post\"]"));
+    w.sql(CHANGE);
+    w.wait_gone(&["post:1"]);
+    // Inside the window: delivered, but held back.
+    w.check(CHANGE, &[]);
+    w.wait_gone(&["post:1"]);
+    assert_eq!(w.missing(), ["post:1".to_owned()].into());
+}
+
+fn observe_and_off_delete_nothing_and_a_table_may_differ(delivery: Delivery) {
+    for mode in ["observe", "off"] {
+        let config = format!("mode = \"{mode}\"\n{TABLES}[table.posts]\nevict = [\"posts\", \"post\"]");
+        let w = world(delivery, &config);
+        w.check(CHANGE, &[]);
+        w.check("TRUNCATE posts", &[]);
+    }
+    let config =
+        format!("mode = \"observe\"\n{TABLES}[table.posts]\nmode = \"enforce\"\nevict = [\"posts\", \"post\"]");
+    let w = world(delivery, &config);
+    w.check(CHANGE, &["posts:7:a", "posts:7:b", "post:1"]);
+}
+
+#[test]
+fn an_edge_that_becomes_enforced_is_flushed_once() {
+    let observed = format!("mode = \"observe\"\n{TABLES}[table.posts]\nevict = [\"post\"]");
+    let w = world(Delivery::Journal, &observed);
+    w.check(CHANGE, &[]);
+    w.stop();
+    w.write_config(&observed.replace("observe", "enforce"));
+    w.start();
+    w.drain();
+    // What was passed over while observing cannot be proven fresh.
+    assert_eq!(w.missing(), ["post:1".to_owned(), "post:2".to_owned()].into());
+    w.check_after("another restart", &[], || w.restart());
+}
+
+#[test]
+fn a_template_that_changes_is_flushed_once() {
+    let before = format!("{TABLES}[table.posts]\nevict = [\"post\"]");
+    let w = world(Delivery::Journal, &before);
+    w.fill(&["article:1", "article:2"]);
+    w.stop();
+    w.write_config(&before.replace("post:{id}", "article:{id}"));
+    w.apply();
+    w.start();
+    w.drain();
+    let missing = w.missing();
+    assert!(
+        missing.contains("article:1") && missing.contains("article:2") && !missing.contains("posts:7:a"),
+        "{missing:?}"
+    );
+    w.check(CHANGE, &["article:1"]);
+}
