@@ -9,6 +9,7 @@ SELECT
     SELECT bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')) FROM pg_catalog.pg_class AS c
     WHERE c.relnamespace = n.oid AND c.relname IN ('journal', 'layout', 'beacon', 'floor', 'sentinel')
   ), true) AS may_read,
+  coalesce(pg_catalog.pg_get_userbyid(n.nspowner), current_user)::text AS owner,
   current_user::text AS role
 FROM (VALUES ('pgevict')) AS wanted (schema)
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema;

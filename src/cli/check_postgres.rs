@@ -9,6 +9,14 @@ use crate::source::connect::describe;
 use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
+/// What the database says of pgevict itself.
+struct Installed {
+    /// Whoever owns pgevict's functions, or would if the one who asks applied the migration.
+    owner: String,
+    /// The migration has been applied.
+    already: bool,
+}
+
 /// What the catalog says of a relation.
 struct Relation {
     kind: String,
@@ -28,9 +36,10 @@ pub(super) async fn check(client: &Client, config: &Config) -> Vec<Problem> {
     let broken = |e: &tokio_postgres::Error| {
         vec![error(codes::NO_POSTGRES, format!("PostgreSQL was lost during the check: {}", describe(e)))]
     };
-    if let Err(e) = server(client, config, &mut out).await {
-        return broken(&e);
-    }
+    let installed = match server(client, config, &mut out).await {
+        Ok(installed) => installed,
+        Err(e) => return broken(&e),
+    };
     let catalog = match catalog(client, config).await {
         Ok(catalog) => catalog,
         Err(e) => return broken(&e),
@@ -39,7 +48,7 @@ pub(super) async fn check(client: &Client, config: &Config) -> Vec<Problem> {
         table(&catalog, config, &layout, &mut out);
     }
     for table in &config.tables {
-        if let Err(e) = lookups(client, &catalog, table, &mut out).await {
+        if let Err(e) = lookups(client, &catalog, &installed, table, &mut out).await {
             return broken(&e);
         }
     }
@@ -55,7 +64,7 @@ fn for_schema(text: &str, schema: &str) -> String {
     text.replace("'pgevict'", &sql::literal(schema))
 }
 
-async fn server(client: &Client, config: &Config, out: &mut Vec<Problem>) -> Result<(), tokio_postgres::Error> {
+async fn server(client: &Client, config: &Config, out: &mut Vec<Problem>) -> Result<Installed, tokio_postgres::Error> {
     let postgres = &config.postgres;
     let text = for_schema(include_str!("../../sql/check_server.sql"), &postgres.schema);
     let row = client.query_one(text.as_str(), &[]).await?;
@@ -85,7 +94,7 @@ async fn server(client: &Client, config: &Config, out: &mut Vec<Problem>) -> Res
             error(codes::PG_RIGHTS, message).help("apply the migration again as its owner: it grants what is needed"),
         );
     }
-    Ok(())
+    Ok(Installed { owner: row.get("owner"), already: row.get("has_schema") })
 }
 
 async fn catalog(client: &Client, config: &Config) -> Result<Catalog, tokio_postgres::Error> {
@@ -152,6 +161,7 @@ fn table(catalog: &Catalog, config: &Config, layout: &Layout, out: &mut Vec<Prob
 async fn lookups(
     client: &Client,
     catalog: &Catalog,
+    installed: &Installed,
     table: &Table,
     out: &mut Vec<Problem>,
 ) -> Result<(), tokio_postgres::Error> {
@@ -159,12 +169,20 @@ async fn lookups(
         let (Some(child), Some(parent)) = (catalog.get(&table.name), catalog.get(&lookup.to)) else { continue };
         let place = format!("lookup.{} of `{}`", lookup.hole, table.name);
         if parent.rows_hidden {
-            let message = format!("{place}: row security of `{}` can hide rows from the triggers", lookup.to);
-            out.push(error(codes::ROW_SECURITY, message).help("let the owner of pgevict's schema have BYPASSRLS"));
+            let owner = &installed.owner;
+            let message = format!("{place}: row security of `{}` can hide rows from role `{owner}`", lookup.to);
+            let mut problem = error(codes::ROW_SECURITY, message);
+            if !installed.already {
+                problem = problem.help("the triggers run as whoever applies the migration; this check assumes who it runs as");
+            }
+            out.push(problem.help(format!("ALTER ROLE {} BYPASSRLS", sql::ident(owner))));
         }
-        if !parent.readable {
-            let message = format!("{place}: the owner of pgevict's schema may not read `{}`", lookup.to);
-            out.push(error(codes::PG_RIGHTS, message).help(format!("GRANT SELECT ON {} TO …", lookup.to.sql())));
+        // Before the migration nobody knows who will own the functions.
+        if !parent.readable && installed.already {
+            let owner = &installed.owner;
+            let message = format!("{place}: role `{owner}`, who owns pgevict's schema, may not read `{}`", lookup.to);
+            let grant = format!("GRANT SELECT ON {} TO {}", lookup.to.sql(), sql::ident(owner));
+            out.push(error(codes::PG_RIGHTS, message).help(grant));
         }
         let by = match (&lookup.by, parent.primary_key.as_slice()) {
             (Some(by), _) => by,
