@@ -66,13 +66,13 @@ BEGIN
   BEGIN
     IF TG_OP = 'INSERT' THEN
       SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__insert__) AS q LIMIT 257) AS t;
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
     ELSIF TG_OP = 'UPDATE' THEN
       SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__update__) AS q LIMIT 257) AS t;
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
     ELSIF TG_OP = 'DELETE' THEN
       SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__delete__) AS q LIMIT 257) AS t;
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', letter)
       RETURNING tableoid INTO journal;

@@ -46,7 +46,7 @@ fn dump(w: &World) -> Vec<String> {
 #[test]
 fn down_leaves_no_trace_and_down_twice_is_no_error() {
     let w = World::bare(SCHEMA, two_tables());
-    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$");
     let before = dump(&w);
     w.up().unwrap();
     assert_ne!(dump(&w), before);
@@ -72,7 +72,7 @@ fn down_keeps_a_schema_that_was_there_before() {
 #[test]
 fn the_daemons_role_can_read_what_it_needs_and_nothing_else_is_granted() {
     let w = World::bare(SCHEMA, two_tables());
-    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$");
     w.up().unwrap();
     let daemon = w.connect();
     daemon.sql("SET ROLE pgevict_daemon");
