@@ -1,13 +1,57 @@
-//! `pgevict check`.
+//! `pgevict check`: the file, its meaning, and whether the servers fit it.
 
-use super::{Common, exit::Exit};
+use super::load::{load, print_line, print_report};
+use super::{Common, Output, check_servers, exit::Exit};
+use crate::config::codes;
+use serde_json::json;
 
 /// Arguments of `pgevict check`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Check the file alone, without connecting to PostgreSQL and Redis
+    #[arg(long)]
+    offline: bool,
+}
 
 /// Runs the command.
 #[must_use]
-pub fn run(_args: Args, _common: &Common) -> Exit {
-    Exit::Bug
+pub fn run(args: Args, common: &Common) -> Exit {
+    let loaded = match load(common) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let config = &loaded.config;
+    let findings = if args.offline { Vec::new() } else { check_servers::check(config) };
+    let unreachable = findings.iter().any(|p| [codes::NO_POSTGRES, codes::NO_REDIS].contains(&p.code));
+    let servers = loaded.warnings.with(findings);
+    let exit = match (unreachable, servers.has_errors()) {
+        (true, _) => Exit::Unreachable,
+        (false, true) => Exit::No,
+        (false, false) => Exit::Done,
+    };
+    let edges: usize = config.tables.iter().map(|t| t.edges.len()).sum();
+    let (caches, tables) = (config.caches.len(), config.tables.len());
+    match common.output {
+        Output::Text => {
+            print_report(&loaded.warnings);
+            print_report(&servers);
+            if exit == Exit::Done {
+                let stage = if args.offline { "the servers were not asked" } else { "the servers fit" };
+                print_line(&format!(
+                    "{}: {caches} caches, {tables} tables, {edges} edges; {stage}",
+                    loaded.path.display()
+                ));
+            }
+        }
+        Output::Json => {
+            let both = loaded.warnings.problems.iter().chain(&servers.problems).cloned().collect();
+            let mut out = loaded.warnings.with(both).to_json();
+            out["ok"] = json!(exit == Exit::Done);
+            out["caches"] = json!(caches);
+            out["tables"] = json!(tables);
+            out["edges"] = json!(edges);
+            print_line(&out.to_string());
+        }
+    }
+    exit
 }

@@ -1,13 +1,19 @@
 //! Floor 4: words in, words out. One file a command; every command ends with an [`exit::Exit`].
 
 pub mod check;
+mod check_postgres;
+mod check_redis;
+pub mod check_servers;
+pub mod client;
 pub mod completions;
 pub mod demo;
 pub mod evict;
 pub mod exit;
 pub mod explain;
 pub mod help;
+pub mod load;
 pub mod man;
+pub mod out;
 pub mod ready;
 pub mod run;
 pub mod sql;
@@ -85,6 +91,8 @@ pub enum Command {
 /// Reads the command line and runs the command.
 #[must_use]
 pub fn main() -> Exit {
+    // One provider for all TLS of the process; it can only be there already when a test calls this twice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -1,13 +1,57 @@
 //! `pgevict run`.
 
+use super::load;
 use super::{Common, exit::Exit};
+use crate::daemon::End;
+use crate::daemon::supervise::{Options, supervise};
 
 /// Arguments of `pgevict run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Without a position in Redis, take the present caches as fresh instead of flushing them
+    #[arg(long)]
+    pub adopt: bool,
+}
 
-/// Runs the command.
+/// Runs the daemon in the foreground until SIGTERM or SIGINT.
 #[must_use]
-pub fn run(_args: Args, _common: &Common) -> Exit {
-    Exit::Bug
+pub fn run(args: Args, common: &Common) -> Exit {
+    let loaded = match load::load(common) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let log = match crate::observe::init(&loaded.config.log) {
+        Ok(log) => log,
+        Err(why) => {
+            eprintln!("pgevict: the log cannot be set up: {why}");
+            return Exit::Bug;
+        }
+    };
+    // Two workers: PostgreSQL, Redis and the application share the machine, and the daemon waits most of its time.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("pgevict: the runtime cannot be started: {e}");
+            return Exit::Bug;
+        }
+    };
+    let named = common.config.clone();
+    let options = Options {
+        path: loaded.path.display().to_string(),
+        config: loaded.config,
+        adopt: args.adopt,
+        reload: Box::new(move || load::again(named.as_deref())),
+        log,
+    };
+    match runtime.block_on(supervise(options)) {
+        Ok(End::Stopped) => Exit::Done,
+        Ok(End::Refused(why)) => {
+            eprintln!("pgevict: refused: {why}");
+            Exit::Refused
+        }
+        Err(e) => {
+            eprintln!("pgevict: signals cannot be handled: {e}");
+            Exit::Bug
+        }
+    }
 }

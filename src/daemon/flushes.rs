@@ -58,7 +58,7 @@ struct Lost {
 pub(super) struct Flushes {
     running: HashMap<u64, Flush>,
     /// Second flushes of caches with `repeat_after`, before their edges count as proven.
-    again: Vec<(Instant, BTreeSet<Form>, FlushReason, After)>,
+    again: Vec<(Instant, BTreeSet<Form>, After)>,
     lost: Option<Lost>,
     next: u64,
 }
@@ -84,8 +84,10 @@ impl Live<'_> {
         let ticket = matches!(after, After::Proven { position: true, .. }).then(|| self.ledger.open(self.seen.clone()));
         let begun = Instant::now();
         if !forms.is_empty() {
-            let why = format!("{}: {}", names.join(", "), "flushed whole, see the log for the reason");
-            self.context.observer.condition(Condition::Flushing, Some(why));
+            if !second {
+                let why = format!("{} go whole; ready when they are gone", names.join(", "));
+                self.context.observer.condition(Condition::Flushing, Some(why));
+            }
             self.context.observer.report(Observation::FlushBegun { caches: names.clone(), reason });
         }
         let mut flush = Flush { names, forms, remaining: 1, deleted: 0, begun, after, ticket, second };
@@ -124,7 +126,7 @@ impl Live<'_> {
             let took = now.saturating_duration_since(flush.begun);
             self.context.observer.report(Observation::FlushDone { caches: flush.names, deleted: flush.deleted, took });
         }
-        if self.flushes.running.values().all(|f| f.forms.is_empty()) {
+        if self.flushes.running.values().all(|f| f.forms.is_empty() || f.second) {
             self.context.observer.condition(Condition::Flushing, None);
         }
         match flush.after {
@@ -135,7 +137,7 @@ impl Live<'_> {
                 match delay {
                     Some(delay) if !flush.second && !position => {
                         let after = After::Proven { edges, position: false };
-                        self.flushes.again.push((now + delay, flush.forms, FlushReason::Unproven, after));
+                        self.flushes.again.push((now + delay, flush.forms, after));
                     }
                     _ => {
                         let text = serde_json::to_string(&edges).unwrap_or_default();
@@ -168,19 +170,20 @@ impl Live<'_> {
     /// Second flushes that are due.
     pub(super) async fn flushes_due(&mut self, now: Instant) -> Step {
         while let Some(i) = self.flushes.again.iter().position(|(at, ..)| *at <= now) {
-            let (_, forms, reason, after) = self.flushes.again.swap_remove(i);
-            self.begin_flush(forms, reason, after, true).await?;
+            let (_, forms, after) = self.flushes.again.swap_remove(i);
+            self.begin_flush(forms, FlushReason::Again, after, true).await?;
         }
         Ok(())
     }
 
     /// The second flush of the caches with this delay, whose second position is unknown.
     pub(super) async fn flush_again(&mut self, ms: u64, snapshot: Snapshot) -> Step {
-        let forms = self.enforced_forms().into_iter().filter(|(cache, _)| {
-            self.config.caches[*cache].repeat_after.map(super::repeats::millis) == Some(ms)
-        });
+        let forms = self
+            .enforced_forms()
+            .into_iter()
+            .filter(|(cache, _)| self.config.caches[*cache].repeat_after.map(super::repeats::millis) == Some(ms));
         let forms = forms.collect();
-        self.begin_flush(forms, FlushReason::Unproven, After::Repeat(ms, snapshot), true).await
+        self.begin_flush(forms, FlushReason::Again, After::Repeat(ms, snapshot), true).await
     }
 
     /// Compares the counter of the trigger's last layer with what was answered.

@@ -76,6 +76,9 @@ pub(super) struct Live<'a> {
     pub(super) repeats: Repeats,
     pub(super) watch: Watch,
     pub(super) assembler: Assembler,
+    pub(super) later: super::notify::Later,
+    /// Batches that wait for a debounced pattern's pass, by its statement.
+    pub(super) late: HashMap<u64, Vec<crate::flow::ledger::Ticket>>,
     /// Everything up to here was read (not: deleted).
     pub(super) seen: Snapshot,
     /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
@@ -114,9 +117,7 @@ impl Live<'_> {
             let step = match event {
                 Event::Stop => self.begin_drain(Ended::Stop, now).await,
                 Event::Control(Control::Reload(config)) => self.begin_drain(Ended::Reload(config), now).await,
-                Event::Control(Control::Dismiss(cache)) => {
-                    self.dismiss(&cache).await
-                }
+                Event::Control(Control::Dismiss(cache)) => self.dismiss(&cache).await,
                 Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
                 Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
                 Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),
@@ -166,7 +167,13 @@ impl Live<'_> {
                 Next::Wait(until) => until,
             });
         }
-        for deadline in [self.debounce.next_end(), self.repeats.next_due(), self.flushes.next_due(), self.drain_by] {
+        for deadline in [
+            self.debounce.next_end(),
+            self.repeats.next_due(),
+            self.flushes.next_due(),
+            self.later.next_due(),
+            self.drain_by,
+        ] {
             at = at.min(deadline.unwrap_or(at));
         }
         if self.wants_beacon(now) {
@@ -218,12 +225,13 @@ impl Live<'_> {
     async fn poll(&mut self) -> Step {
         let Some(journal) = &self.journal else { return Ok(()) };
         let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
-        let gone = page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor));
+        // No floor: nothing was ever retired.
+        let gone = page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor));
         if gone {
             // Retention went past us between two polls, which it never should: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
-        self.lost(page.lost, &page.target, Instant::now()).await?;
+        self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found, Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
@@ -240,11 +248,9 @@ impl Live<'_> {
             self.deliver(std::mem::take(&mut page.changes), Some(ticket), super::statements::Turn::First).await?;
             let Some(after) = page.next else { break };
             let Some(journal) = &self.journal else { break };
-            page = journal
-                .page(&self.session, &self.seen, Some(&page.target), after)
-                .await
-                .map_err(|e| postgres(&e))?;
-            if page.floor.as_ref().is_none_or(|floor| !self.seen.contains(floor)) {
+            page =
+                journal.page(&self.session, &self.seen, Some(&page.target), after).await.map_err(|e| postgres(&e))?;
+            if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
                 return Err(Ended::TooOld);
             }
             self.context.observer.beat();
@@ -279,7 +285,9 @@ impl Live<'_> {
 
     fn wants_beacon(&self, now: Instant) -> bool {
         let behind = || self.position.record().pos.as_ref() != Some(self.ledger.settled());
-        self.proven && self.beacon.is_none() && ((self.dirty && behind()) || self.repeats.moved() || now >= self.next_tick)
+        self.proven
+            && self.beacon.is_none()
+            && ((self.dirty && behind()) || self.repeats.moved() || now >= self.next_tick)
     }
 
     /// Begins to move the position to what is settled: first a beacon, committed after that snapshot was taken.
@@ -362,7 +370,7 @@ impl Live<'_> {
 
     /// An operator has dealt with a refused edge.
     async fn dismiss(&mut self, cache: &str) -> Step {
-        let refused = self.watch.dismiss(cache);
+        let refused = self.watch.dismiss(cache, &self.current);
         for (table, cache) in refused {
             self.context.observer.condition(Condition::Refused { table, cache }, None);
         }
@@ -386,7 +394,9 @@ async fn recv(control: &tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Control>>
 pub(super) fn postgres(e: &tokio_postgres::Error) -> Ended {
     let remedy = match e.code().map(|c| c.code()) {
         Some("42501") => ": the daemon's role lacks a right; `pgevict sql apply` grants it",
-        Some("42P01" | "42703" | "42883") => ": the schema is incomplete or of another version; run `pgevict sql apply`",
+        Some("42P01" | "42703" | "42883") => {
+            ": the schema is incomplete or of another version; run `pgevict sql apply`"
+        }
         _ => "",
     };
     Ended::Down(Server::Postgres, format!("{}{remedy}", describe(e)))

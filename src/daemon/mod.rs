@@ -1,1 +1,142 @@
-//! Floor 3: wiring and lifetimes.
+//! Floor 3: wiring and lifetimes. One session at a time, one retry loop around it.
+
+pub mod control;
+mod deliver;
+mod flushes;
+mod live;
+mod notify;
+mod passes;
+mod repeats;
+mod start;
+mod statements;
+pub mod supervise;
+pub mod systemd;
+mod watch;
+
+use crate::config::model::Config;
+use crate::flow::retry::Retry;
+use crate::observe::Observer;
+use crate::observe::event::{Condition, FlushReason, Observation, Server};
+use control::Control;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// A standby asks for the lead this often: it takes over well within 5 s once the leader's session has ended.
+const STANDBY: Duration = Duration::from_secs(1);
+/// While waiting, the loop still shows that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// What lives as long as the process.
+#[derive(Debug)]
+pub struct Context {
+    /// Where everything is reported.
+    pub observer: Observer,
+    /// Cancelled: drain and stop.
+    pub stop: CancellationToken,
+    /// What operators ask.
+    pub control: Mutex<mpsc::Receiver<Control>>,
+    /// `run --adopt`: without a position, take the present caches as fresh.
+    pub adopt: bool,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum Ended {
+    /// Asked to.
+    Stop,
+    /// Asked to go on with this configuration.
+    Reload(Arc<Config>),
+    /// A server cannot be used; says why and what to do.
+    Down(Server, String),
+    /// The schema is missing; says what to do.
+    SchemaMissing(String),
+    /// Another daemon leads.
+    Standby,
+    /// The position is not ours any more; what was found.
+    Moved(String),
+    /// Retention has deleted what the position still needed.
+    TooOld,
+    /// The position belongs to another database; says which.
+    Foreign(String),
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Asked to.
+    Stopped,
+    /// It refuses to work with these servers; says why.
+    Refused(String),
+}
+
+/// Runs until it is asked to stop, or must refuse.
+pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
+    let mut retry = Retry::default();
+    let mut force: Option<FlushReason> = None;
+    loop {
+        let began = Instant::now();
+        context.observer.beat();
+        let ended = match start::open(context, &config, force.take()).await {
+            Ok(live) => live.run().await,
+            Err(ended) => ended,
+        };
+        let lived = began.elapsed();
+        let wait = match ended {
+            Ended::Stop => return End::Stopped,
+            Ended::Foreign(why) => return End::Refused(why),
+            Ended::Reload(new) => {
+                config = new;
+                context.observer.report(Observation::Reloaded);
+                continue;
+            }
+            Ended::Down(server, why) => {
+                let wait = retry.after(lived);
+                context.observer.report(Observation::Disconnected { server, why, retry_in: wait });
+                wait
+            }
+            Ended::SchemaMissing(why) => {
+                context.observer.condition(Condition::SchemaMissing, Some(format!("{why}; it is looked for again")));
+                retry.after(lived)
+            }
+            Ended::Standby => {
+                let why = "another pgevict leads; this one waits and takes over when it ends";
+                context.observer.condition(Condition::Standby, Some(why.into()));
+                STANDBY
+            }
+            Ended::Moved(found) => {
+                context.observer.report(Observation::PositionMoved { found });
+                retry.after(lived)
+            }
+            Ended::TooOld => {
+                force = Some(FlushReason::PositionTooOld);
+                retry.after(lived)
+            }
+        };
+        match pause(context, wait).await {
+            Some(Ended::Stop) => return End::Stopped,
+            Some(Ended::Reload(new)) => {
+                config = new;
+                context.observer.report(Observation::Reloaded);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Waits, unless something is asked meanwhile.
+async fn pause(context: &Context, wait: Duration) -> Option<Ended> {
+    let until = Instant::now() + wait;
+    let mut control = context.control.lock().await;
+    while Instant::now() < until {
+        context.observer.beat();
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return Some(Ended::Stop),
+            Some(asked) = control.recv() => if let Control::Reload(config) = asked { return Some(Ended::Reload(config)) },
+            () = tokio::time::sleep_until(until.min(Instant::now() + BEAT).into()) => {}
+        }
+    }
+    None
+}

@@ -1,8 +1,8 @@
 //! Patterns on their way: those that wait for the next SCAN pass, and those of the pass under way.
 
 use super::statements::Asker;
-use crate::sink::scan::{self, Found, Pass};
 use crate::config::model::{OverLimit, Redis};
+use crate::sink::scan::{self, Found, Pass};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -76,6 +76,8 @@ pub enum FlushReason {
     LostCaptures(i64),
     /// A gap of notify delivery; says why.
     Gap(String),
+    /// The second flush, `repeat_after` after another one: no reason for not being ready.
+    Again,
     /// An operator asked.
     Operator,
 }

@@ -1,6 +1,7 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
 pub mod capture;
+pub mod evaluate;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -9,7 +10,6 @@ pub mod layout;
 pub mod mapping;
 pub mod matcher;
 pub mod payload;
-pub mod plan;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

@@ -110,6 +110,16 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
+/// The server's version for the log; empty where INFO is not allowed, which nothing needs.
+pub async fn version(connection: &mut MultiplexedConnection) -> String {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await.unwrap_or_default();
+    let field = |name: &str| info.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned());
+    match field("valkey_version:") {
+        Some(version) => format!("Valkey {version}"),
+        None => field("redis_version:").unwrap_or_default(),
+    }
+}
+
 /// The error in words, without the crate's own prefix where the server spoke.
 #[must_use]
 pub fn describe(e: &redis::RedisError) -> String {

@@ -140,6 +140,17 @@ impl Position {
         Ok(answer)
     }
 
+    /// Reads another field beside the record; empty where there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn field(&mut self, name: &str) -> Result<String, Fault> {
+        let mut get = redis::cmd("HGET");
+        get.arg(&self.keys[0]).arg(name);
+        let value: Option<String> = get.query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+        Ok(value.unwrap_or_default())
+    }
+
     /// Compares without moving: finds a roll-back while nothing happens, and keeps `alive` alive.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub struct What {
 pub struct Page {
     /// The batch's target: what the first page saw.
     pub target: Snapshot,
-    /// What retention may have deleted; None when the table was tampered with.
+    /// What retention may have deleted; None: nothing yet.
     pub floor: Option<Snapshot>,
     /// Counter of the trigger's last layer.
     pub lost: i64,

@@ -1,0 +1,511 @@
+//! From changes to deletes: the middle of the path.
+
+use super::live::{Live, Step, Suppressed};
+use super::statements::{Asker, Ended, Turn};
+use crate::config::model::{Mode, Op, OverLimit, TableName};
+use crate::flow::debounce::Verdict;
+use crate::flow::ledger::Ticket;
+use crate::flow::proof::mode_of;
+use crate::observe::event::{Condition, Extent, KeyOutcome, Observation, Outcome, Statement};
+use crate::rules::layout::Layout;
+use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Target};
+use crate::rules::payload::RowKind;
+use crate::rules::template::Kind;
+use crate::sink::position::MOST_KEYS;
+use crate::sink::scan::Found;
+use crate::source::journal::{Change, What};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pairs of hole and value that a log line shows.
+const SHOWN_VALUES: usize = 8;
+
+/// Exact keys of one page, each once, with everybody who asked for it.
+#[derive(Default)]
+struct Keys {
+    index: HashMap<Vec<u8>, usize>,
+    list: Vec<(Vec<u8>, Vec<Asker>)>,
+}
+
+impl Keys {
+    fn add(&mut self, key: Vec<u8>, asker: Asker) {
+        match self.index.get(&key) {
+            Some(i) => self.list[*i].1.push(asker),
+            None => {
+                self.index.insert(key.clone(), self.list.len());
+                self.list.push((key, vec![asker]));
+            }
+        }
+    }
+}
+
+impl Live<'_> {
+    /// Delivers a page of changes: exact keys are gone when this returns, patterns wait for their pass, debounced
+    /// keys for their window's end. What is outstanding holds `ticket`.
+    pub(super) async fn deliver(&mut self, changes: Vec<Change>, ticket: Option<Ticket>, turn: Turn) -> Step {
+        let config = self.config.clone();
+        let mapper = Mapper::new(&config);
+        let now = Instant::now();
+        let mut keys = Keys::default();
+        for change in changes {
+            let (layout, what, extent) = self.readable(&change).await;
+            let Some(layout) = layout else { continue };
+            let mut mapped = Mapped::default();
+            let extent = map(&mapper, &layout, &what, extent, &mut mapped);
+            self.enter(&layout, &what, extent, mapped, &change, ticket, turn, &mut keys, now);
+        }
+        self.delete(keys).await
+    }
+
+    /// The layout of a change and what it says. A change that cannot be read stands for its whole table: it is never
+    /// skipped (HAZARDS P9).
+    async fn readable(&mut self, change: &Change) -> (Option<Arc<Layout>>, What, Extent) {
+        let mut layout = self.layouts.get(&change.layout).cloned();
+        if layout.is_none() {
+            self.learn_layouts().await;
+            layout = self.layouts.get(&change.layout).cloned();
+        }
+        let why = match (&layout, &change.what) {
+            (Some(_), Ok(what)) => {
+                let extent = match what.kind {
+                    RowKind::Rows => Extent::Rows,
+                    RowKind::Whole => Extent::Whole,
+                    RowKind::Degraded => Extent::Degraded,
+                };
+                return (layout, what.clone(), extent);
+            }
+            (None, _) => format!("its layout {} is not known to the database", change.layout),
+            (_, Err(why)) => why.clone(),
+        };
+        let named = layout.or_else(|| self.current.iter().find(|l| l.table.to_string() == change.table).cloned());
+        if named.is_none() {
+            self.context.observer.report(Observation::Warning {
+                what: "a change of a table that no edge watches",
+                detail: format!("table `{}`: {why}; nothing is cached from it", change.table.escape_debug()),
+            });
+        }
+        let classes = named.as_ref().map(|l| (0..i32::try_from(l.classes.len()).unwrap_or(0)).collect());
+        let op = change.what.as_ref().map_or(Op::Truncate, |w| w.op);
+        let what = What { kind: RowKind::Degraded, op, classes, tuples: Vec::new(), note: Some(why) };
+        (named, what, Extent::Poison)
+    }
+
+    /// Reads the layouts again: `sql apply` may have run since.
+    pub(super) async fn learn_layouts(&mut self) {
+        match self.side.layouts().await {
+            Ok(found) => {
+                for (id, text) in found {
+                    if let Ok(layout) = Layout::from_json(&text) {
+                        self.layouts.insert(id, Arc::new(layout));
+                    }
+                }
+            }
+            Err(why) => self
+                .context
+                .observer
+                .report(Observation::Warning { what: "layouts cannot be read from the database", detail: why }),
+        }
+    }
+
+    /// Opens the statement of a change and sorts its targets: delete now, at a window's end, by pass, or not at all.
+    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
+    fn enter(
+        &mut self,
+        layout: &Layout,
+        what: &What,
+        extent: Extent,
+        mapped: Mapped,
+        change: &Change,
+        ticket: Option<Ticket>,
+        turn: Turn,
+        keys: &mut Keys,
+        now: Instant,
+    ) {
+        let statement = Statement {
+            table: layout.table.clone(),
+            op: what.op,
+            extent,
+            note: what.note.clone(),
+            values: shown(layout, what),
+            keys: Vec::new(),
+            more_keys: 0,
+            skipped_null: if turn == Turn::First { counted(layout, &mapped.skipped_null) } else { Vec::new() },
+            unresolved: if turn == Turn::First { counted(layout, &mapped.unresolved) } else { Vec::new() },
+            lag: Duration::ZERO,
+            took: Duration::ZERO,
+        };
+        if turn == Turn::First {
+            for edge in mapped.unknown.iter().filter_map(|at| at.of(layout)) {
+                self.context
+                    .observer
+                    .report(Observation::UnknownCache { table: layout.table.clone(), cache: edge.cache.clone() });
+            }
+        }
+        let id = self.statements.open(statement, ticket, turn, change.read, change.age);
+        if let Some(ticket) = ticket {
+            self.ledger.hold(ticket);
+        }
+        if let Turn::Repeat(ms) = turn {
+            self.repeats.began(ms);
+        }
+        let mut named: HashMap<(usize, Vec<u8>), ()> = HashMap::new();
+        let protected = mapped.protected.into_iter().map(|t| (t, true));
+        for ((at, target), protected) in mapped.targets.into_iter().map(|t| (t, false)).chain(protected) {
+            let Some(edge) = at.of(layout) else { continue };
+            let mode = mode_of(&self.config, &layout.table, edge);
+            let config = self.config.clone();
+            let cache = &config.caches[target.cache];
+            if mode == Mode::Off || !in_turn(turn, cache.repeat_after) {
+                continue;
+            }
+            if named.insert((target.cache, target.rendered.bytes().to_vec()), ()).is_some() {
+                continue;
+            }
+            let mut key = KeyOutcome {
+                cache: cache.name.clone(),
+                kind: target.rendered.kind(),
+                key: target.rendered.bytes().to_vec(),
+                outcome: Outcome::Absent,
+            };
+            if protected || mode == Mode::Observe {
+                key.outcome = if protected { Outcome::Protected } else { Outcome::Observed };
+                self.statements.key(id, key, true);
+                continue;
+            }
+            if turn == Turn::First
+                && let Some(delay) = cache.repeat_after
+            {
+                self.repeats.touch(super::repeats::millis(delay));
+            }
+            if turn == Turn::First
+                && extent == Extent::Rows
+                && self.debounces(layout, edge, &target, what.op, ticket, now)
+            {
+                key.outcome = Outcome::Debounced;
+                self.statements.key(id, key, true);
+                continue;
+            }
+            let (kind, bytes) = (key.kind, key.key.clone());
+            let asker = self.statements.key(id, key, false);
+            match kind {
+                Kind::Key => keys.add(bytes, asker),
+                Kind::Pattern => self.passes.want(bytes, asker),
+            }
+        }
+        let ended = self.statements.close(id, now);
+        self.tell(ended, now);
+    }
+
+    /// Whether this delete is suppressed until its window's end.
+    fn debounces(
+        &mut self,
+        layout: &Layout,
+        edge: &crate::rules::layout::LayoutEdge,
+        target: &Target,
+        op: Op,
+        ticket: Option<Ticket>,
+        now: Instant,
+    ) -> bool {
+        let table = edge.via.as_ref().unwrap_or(&layout.table);
+        let (Some(length), Some(ticket)) = (self.config.table(table).and_then(|t| t.debounce), ticket) else {
+            return false;
+        };
+        let what =
+            Suppressed { table: layout.table.clone(), op, cache: edge.cache.clone(), kind: target.rendered.kind() };
+        match self.debounce.named(target.rendered.bytes(), length, ticket, what, now) {
+            Verdict::Now => false,
+            Verdict::AtEnd => {
+                // The position stays before this batch until the window's end: a crash replays it.
+                self.ledger.hold(ticket);
+                true
+            }
+        }
+    }
+
+    /// A window has ended in which deletes were suppressed: one more delete.
+    pub(super) async fn debounced(&mut self, key: Vec<u8>, tickets: &[Ticket], what: Suppressed, now: Instant) -> Step {
+        let statement = Statement {
+            table: what.table,
+            op: what.op,
+            extent: Extent::Rows,
+            note: None,
+            values: Vec::new(),
+            keys: Vec::new(),
+            more_keys: 0,
+            skipped_null: Vec::new(),
+            unresolved: Vec::new(),
+            lag: Duration::ZERO,
+            took: Duration::ZERO,
+        };
+        let last = tickets.last().copied();
+        let id = self.statements.open(statement, last, Turn::First, now, Duration::ZERO);
+        let outcome = KeyOutcome { cache: what.cache, kind: what.kind, key: key.clone(), outcome: Outcome::Absent };
+        let asker = self.statements.key(id, outcome, false);
+        // Every ticket but the last is released with the delete's confirmation; for a pattern that is its pass, so all
+        // of them wait for it together.
+        let mut keys = Keys::default();
+        match what.kind {
+            Kind::Key => keys.add(key, asker),
+            Kind::Pattern => self.passes.want(key, asker),
+        }
+        let ended = self.statements.close(id, now);
+        self.tell(ended, now);
+        self.delete(keys).await?;
+        if what.kind == Kind::Key {
+            for ticket in &tickets[..tickets.len().saturating_sub(1)] {
+                self.release(*ticket, now);
+            }
+        } else if tickets.len() > 1 {
+            self.late.entry(id).or_default().extend_from_slice(&tickets[..tickets.len() - 1]);
+        }
+        Ok(())
+    }
+
+    /// Deletes exact keys, each once.
+    pub(super) async fn delete_for(&mut self, named: Vec<(Vec<u8>, Asker)>) -> Step {
+        let mut keys = Keys::default();
+        named.into_iter().for_each(|(key, asker)| keys.add(key, asker));
+        self.delete(keys).await
+    }
+
+    /// Deletes exact keys and tells their askers.
+    async fn delete(&mut self, keys: Keys) -> Step {
+        for chunk in keys.list.chunks(MOST_KEYS) {
+            let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
+            let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            let now = Instant::now();
+            for ((_, askers), was_there) in chunk.iter().zip(gone) {
+                let outcome = if was_there { Outcome::Deleted(1) } else { Outcome::Absent };
+                self.answer(askers, outcome, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everybody who asked what became of a key or pattern.
+    async fn answer(&mut self, askers: &[Asker], outcome: Outcome, now: Instant) -> Step {
+        for asker in askers {
+            match *asker {
+                Asker::Statement { id, slot } => {
+                    let ended = self.statements.outcome(id, slot, outcome, now);
+                    if ended.is_some()
+                        && let Some(tickets) = self.late.remove(&id)
+                    {
+                        tickets.into_iter().for_each(|ticket| self.release(ticket, now));
+                    }
+                    self.tell(ended, now);
+                }
+                Asker::Flush(id) => {
+                    let deleted = if let Outcome::Deleted(n) = outcome { n } else { 0 };
+                    // A flush may begin another one, which may delete at once: the recursion needs a box.
+                    Box::pin(self.flushed(id, deleted)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports a statement that has ended, and lets go of what it held.
+    pub(super) fn tell(&mut self, ended: Option<Ended>, now: Instant) {
+        let Some(Ended { statement, ticket, turn }) = ended else { return };
+        if let Some(ticket) = ticket {
+            self.release(ticket, now);
+        }
+        if let Turn::Repeat(ms) = turn {
+            self.repeats.ended(ms);
+        }
+        if turn == Turn::First {
+            self.remember_for_repeat(&statement, now);
+        }
+        if !statement.keys.is_empty() || !statement.skipped_null.is_empty() || !statement.unresolved.is_empty() {
+            self.context.observer.report(Observation::Statement(Box::new(statement)));
+        }
+    }
+
+    /// What the pass under way reports.
+    pub(super) async fn found(&mut self, found: Found, now: Instant) -> Step {
+        match found {
+            Found::Keys(hits) => self.delete_found(hits, now).await,
+            Found::Broken(why) => Err(super::Ended::Down(crate::observe::event::Server::Redis, why)),
+            Found::End { scanned } => {
+                let Some(mut running) = self.passes.running.take() else { return Ok(()) };
+                for wanted in &mut running.wanted {
+                    let outcome = self.end_pattern(wanted).await?;
+                    self.answer(&wanted.askers, outcome, now).await?;
+                }
+                self.context.observer.report(Observation::PassDone {
+                    patterns: running.wanted.len(),
+                    scanned,
+                    deleted: running.deleted,
+                    took: now.saturating_duration_since(running.begun),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    async fn delete_found(&mut self, hits: Vec<(Vec<u8>, Vec<usize>)>, now: Instant) -> Step {
+        let Some(running) = &mut self.passes.running else { return Ok(()) };
+        let mut gone: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
+        for (key, which) in hits {
+            if self.watch.protection.key(&key).is_some() {
+                continue;
+            }
+            for i in &which {
+                running.wanted[*i].matched += 1;
+            }
+            // Held back only while every pattern that matches it may still be refused.
+            if which.iter().all(|i| running.wanted[*i].held.is_some()) {
+                let limit = self.config.limits.max_keys_per_change;
+                for i in &which {
+                    let wanted = &mut running.wanted[*i];
+                    if let Some(held) = wanted.held.as_mut().filter(|_| wanted.matched <= limit) {
+                        held.push(key.clone());
+                    }
+                }
+            } else {
+                gone.push((key, which));
+            }
+        }
+        for chunk in gone.chunks(MOST_KEYS) {
+            let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
+            let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            let Some(running) = &mut self.passes.running else { return Ok(()) };
+            for ((_, which), was_there) in chunk.iter().zip(deleted) {
+                running.deleted += u64::from(was_there);
+                for i in which {
+                    running.wanted[*i].deleted += u64::from(was_there);
+                }
+            }
+        }
+        self.over_limit(now);
+        Ok(())
+    }
+
+    /// Alerts once for each pattern over its limit, and slows the pass down.
+    fn over_limit(&mut self, now: Instant) {
+        let limit = self.config.limits.max_keys_per_change;
+        let Some(running) = &mut self.passes.running else { return };
+        let mut slow = false;
+        let mut alerts = Vec::new();
+        for wanted in &mut running.wanted {
+            let by_change = wanted.askers.iter().any(|a| matches!(a, Asker::Statement { .. }));
+            if !by_change || wanted.matched <= limit {
+                continue;
+            }
+            slow |= wanted.held.is_none();
+            if !wanted.alerted {
+                wanted.alerted = true;
+                alerts.push((wanted.askers.clone(), wanted.pattern.clone(), wanted.matched, wanted.held.is_some()));
+            }
+        }
+        if slow {
+            running.throttle(now);
+        }
+        for (askers, pattern, matched, refused) in alerts {
+            let cache = askers.iter().find_map(|a| match a {
+                Asker::Statement { id, slot } => self.statements.edge(*id, *slot).map(|(_, cache)| cache),
+                Asker::Flush(_) => None,
+            });
+            let cache = cache.unwrap_or_default();
+            self.context.observer.report(Observation::OverLimit { cache, pattern, matched, refused });
+        }
+    }
+
+    /// The pass is over for this pattern: held keys go, or the edge is refused.
+    async fn end_pattern(&mut self, wanted: &mut super::passes::Wanted) -> Result<Outcome, super::Ended> {
+        let limit = self.config.limits.max_keys_per_change;
+        if let Some(held) = wanted.held.take() {
+            debug_assert_eq!(self.config.limits.over_limit, OverLimit::Refuse);
+            if wanted.matched > limit {
+                self.refuse(&wanted.askers, &wanted.pattern, wanted.matched).await?;
+                return Ok(Outcome::Refused(wanted.matched));
+            }
+            for chunk in held.chunks(MOST_KEYS) {
+                let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
+                let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+                wanted.deleted += gone.iter().filter(|g| **g).count() as u64;
+            }
+        }
+        Ok(if wanted.deleted == 0 { Outcome::Absent } else { Outcome::Deleted(wanted.deleted) })
+    }
+
+    async fn refuse(&mut self, askers: &[Asker], pattern: &[u8], matched: u64) -> Step {
+        for asker in askers {
+            let Asker::Statement { id, slot } = asker else { continue };
+            let Some((table, cache)) = self.statements.edge(*id, *slot) else { continue };
+            let why = format!(
+                "`{}` matched {matched} keys, more than limits.max_keys_per_change: nothing was deleted; \
+                 run `pgevict evict {cache} --all`, or `pgevict evict {cache} --dismiss` to leave them",
+                String::from_utf8_lossy(pattern).escape_debug(),
+            );
+            self.watch.refused.insert((table.to_string(), cache.clone()), why.clone());
+            self.context.observer.condition(Condition::Refused { table, cache }, Some(why));
+        }
+        self.write_refused().await
+    }
+}
+
+/// Maps what a change says; a misfit turns it into "whole table".
+fn map(mapper: &Mapper<'_>, layout: &Layout, what: &What, extent: Extent, out: &mut Mapped) -> Extent {
+    if what.kind == RowKind::Rows {
+        let fits = what.tuples.iter().try_for_each(|tuple| mapper.tuple(layout, tuple, out));
+        if fits.is_ok() {
+            return extent;
+        }
+        *out = Mapped::default();
+        let all: Vec<i32> = (0..i32::try_from(layout.classes.len()).unwrap_or(0)).collect();
+        let _ = mapper.whole(layout, what.op, Some(&all), out);
+        return Extent::Poison;
+    }
+    match mapper.whole(layout, what.op, what.classes.as_deref(), out) {
+        Ok(()) => extent,
+        Err(_) => {
+            // It names classes that its layout does not have: everything the table's caches can hold goes.
+            *out = Mapped::default();
+            let all: Vec<i32> = (0..i32::try_from(layout.classes.len()).unwrap_or(0)).collect();
+            let _ = mapper.whole(layout, what.op, Some(&all), out);
+            Extent::Poison
+        }
+    }
+}
+
+fn in_turn(turn: Turn, repeat_after: Option<Duration>) -> bool {
+    match turn {
+        Turn::First => true,
+        Turn::Repeat(ms) => repeat_after.map(super::repeats::millis) == Some(ms),
+    }
+}
+
+/// Hole and value of the first tuples, each pair once.
+fn shown(layout: &Layout, what: &What) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut out: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+    for tuple in &what.tuples {
+        let (class, resolved) = tuple.class_index();
+        let Some(class) = layout.classes.get(class).filter(|_| resolved) else { continue };
+        for (hole, i) in class.edges.iter().flat_map(|e| &e.holes) {
+            let pair = (hole.clone(), tuple.values.get(*i).cloned().flatten());
+            if !out.contains(&pair) {
+                out.push(pair);
+            }
+            if out.len() == SHOWN_VALUES {
+                return out;
+            }
+        }
+    }
+    out
+}
+
+fn counted(layout: &Layout, edges: &[EdgeRef]) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for edge in edges.iter().filter_map(|at| at.of(layout)) {
+        *counts.entry(&edge.cache).or_default() += 1;
+    }
+    counts.into_iter().map(|(cache, n)| (cache.to_owned(), n)).collect()
+}
+
+/// Parses a table as [`TableName`] displays it; only names that the configuration itself displayed come back.
+pub(super) fn table_named<'l>(current: &'l [Arc<Layout>], text: &str) -> Option<&'l TableName> {
+    current.iter().map(|l| &l.table).find(|t| t.to_string() == text)
+}

@@ -1,0 +1,205 @@
+//! The start of a session: both servers, who they are, what was proven, from where to go on.
+
+use super::flushes::{After, Flushes};
+use super::live::{Live, postgres};
+use super::passes::Passes;
+use super::repeats::Repeats;
+use super::statements::Statements;
+use super::watch::{self, Watch};
+use super::{Context, Ended, notify};
+use crate::config::model::{Bell as BellMode, Config, Delivery};
+use crate::flow::bell::Bell;
+use crate::flow::debounce::Debounce;
+use crate::flow::ledger::Ledger;
+use crate::flow::proof::{self, Proven};
+use crate::flow::record::Record;
+use crate::observe::event::{Condition, FlushReason, Observation, Server};
+use crate::rules::layout;
+use crate::sink::connect as redis_connect;
+use crate::sink::position::{self, Fault, Position};
+use crate::source::journal::Journal;
+use crate::source::session::{Session, Unfit};
+use crate::source::side::Side;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Opens a session. `force` flushes whatever the record says.
+pub(super) async fn open<'a>(
+    context: &'a Context,
+    config: &Arc<Config>,
+    force: Option<FlushReason>,
+) -> Result<Live<'a>, Ended> {
+    let observer = &context.observer;
+    // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
+    let mut redis =
+        redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
+    let version = redis_connect::version(&mut redis).await;
+    let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
+    observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
+
+    let session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
+        Unfit::Down(why) => Ended::Down(Server::Postgres, why),
+        Unfit::SchemaMissing(why) => Ended::SchemaMissing(why),
+        Unfit::Standby => Ended::Standby,
+    })?;
+    let side = Side::new(&config.postgres.url, &session.connected.host, &config.postgres.schema)
+        .map_err(|e| Ended::Down(Server::Postgres, e))?;
+    let journal = match config.postgres.delivery {
+        Delivery::Journal => Some(Journal::prepare(&session).await.map_err(|e| postgres(&e))?),
+        Delivery::Notify if session.identity.prepared_transactions => {
+            let why = "delivery = \"notify\" is refused where max_prepared_transactions > 0: PREPARE TRANSACTION fails \
+                       after NOTIFY; use delivery = \"journal\"";
+            return Err(Ended::Down(Server::Postgres, why.into()));
+        }
+        Delivery::Notify => None,
+    };
+    for cleared in [Condition::SchemaMissing, Condition::Standby] {
+        observer.condition(cleared, None);
+    }
+    let version = format!("{}.{}", session.connected.version / 10_000, session.connected.version % 10_000);
+    observer.report(Observation::Connected { server: Server::Postgres, to: config.postgres.url.to_string(), version });
+
+    let record = Record::parse(&memory.record).ok();
+    let identity = session.identity.clone();
+    if let Some(record) = record.as_ref().filter(|r| r.db != identity.db) {
+        return Err(Ended::Foreign(format!(
+            "the position in Redis ({}) belongs to database {}, this is {} (system identifier/database oid): is this a \
+             clone pointed at another environment's Redis? If it is meant, delete `{}:position` there, and all caches \
+             are flushed",
+            config.redis.url, record.db, identity.db, config.redis.state,
+        )));
+    }
+    let doubt = match (&record, force) {
+        (_, Some(reason)) => Some(reason),
+        (None, _) => Some(FlushReason::NoPosition),
+        (Some(record), None) if journal.is_some() => doubt(record, &session, &side).await?,
+        (Some(_), None) => None,
+    };
+    let adopted = context.adopt && record.is_none() && matches!(doubt, Some(FlushReason::NoPosition));
+    let mut next = record.clone().filter(|_| doubt.is_none()).unwrap_or_else(|| {
+        let mut fresh = Record::new(identity.db.clone(), identity.timeline.clone(), identity.sentinel.clone());
+        fresh.lost = record.as_ref().map_or(0, |r| r.lost);
+        fresh
+    });
+    (next.timeline, next.sentinel) = (identity.timeline.clone(), identity.sentinel.clone());
+    if journal.is_none() {
+        next.pos = None;
+        next.repeat.clear();
+    }
+    if adopted {
+        // What is cached now is taken as fresh, so nothing waits for a second delete either.
+        next.repeat = super::repeats::delays(config).into_iter().map(|ms| (ms, identity.snapshot.clone())).collect();
+    }
+    let seen = next.pos.clone().unwrap_or_else(|| identity.snapshot.clone());
+    if record.is_none() && journal.is_some() {
+        // A counter that moved before the first start was answered by the first flush.
+        next.lost = lost_so_far(&session).await?;
+    }
+    let nonce = format!("{:016x}", rand::random::<u64>());
+    let recorded = next.repeat.clone();
+    let held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
+
+    let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
+    let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
+    let now = Instant::now();
+    let rings = journal.is_some() && config.postgres.bell == BellMode::Auto && !identity.prepared_transactions;
+    let mut live = Live {
+        context,
+        bell: Bell::new(now, rings),
+        ledger: Ledger::new(seen.clone()),
+        debounce: Debounce::default(),
+        passes: Passes::default(),
+        statements: Statements::default(),
+        flushes: Flushes::default(),
+        repeats: if journal.is_some() { Repeats::new(config, &recorded, &seen, now) } else { Repeats::default() },
+        watch: Watch::new(config, &memory.edges, &memory.tables),
+        assembler: notify::assembler(),
+        later: notify::Later::default(),
+        late: HashMap::new(),
+        proven: doubt.is_none() && journal.is_some(),
+        dirty: true,
+        beacon: None,
+        next_beacon: now,
+        next_tick: now + std::time::Duration::from_secs(30),
+        next_heartbeat: now,
+        next_audit: now + std::time::Duration::from_secs(25),
+        drain_by: None,
+        draining: None,
+        config: config.clone(),
+        session,
+        journal,
+        side,
+        position: held,
+        layouts,
+        current,
+        seen,
+    };
+    live.learn_layouts().await;
+    live.read_refused().await?;
+    let look = watch::look(&live.side, config).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    live.begin(look, doubt, adopted).await?;
+    observer.report(Observation::Resumed { position: live.seen.to_string() });
+    Ok(live)
+}
+
+impl Live<'_> {
+    /// What the first look at the tables and the doubt about the position lead to.
+    async fn begin(&mut self, look: watch::Look, doubt: Option<FlushReason>, adopted: bool) -> Result<(), Ended> {
+        self.take_note(&look);
+        let Some(reason) = doubt else {
+            if self.journal.is_none() {
+                let (edges, _) = self.unproven(&Proven::new());
+                self.watch.accept_tables(&look);
+                return self.gap(edges).await;
+            }
+            return self.compare(look).await;
+        };
+        let (edges, forms) = self.unproven(&Proven::new());
+        self.watch.accept_tables(&look);
+        let tables = self.watch.tables.clone();
+        self.position.step(&[], &[("tables", &tables)], |_| {}).await.map_err(|f| self.fault(f))?;
+        let forms = if adopted { std::collections::BTreeSet::new() } else { forms };
+        self.flush(forms, reason, After::Proven { edges, position: self.journal.is_some() }).await
+    }
+
+    pub(super) fn unproven(&self, stored: &Proven) -> (Proven, std::collections::BTreeSet<proof::Form>) {
+        let layouts: Vec<_> = self.current.iter().map(|l| (**l).clone()).collect();
+        proof::unproven(&self.config, &layouts, |table, cache| self.watch.is_live(table, cache), stored)
+    }
+}
+
+/// Whether PostgreSQL may have lost commits that the position counted, or have reused their transaction ids
+/// (HAZARDS 3.5). Simple on purpose: whatever is not plainly the same history is flushed once.
+async fn doubt(record: &Record, session: &Session, side: &Side) -> Result<Option<FlushReason>, Ended> {
+    let identity = &session.identity;
+    let Some(pos) = &record.pos else { return Ok(Some(FlushReason::NoPosition)) };
+    let fork = |what: String| Ok(Some(FlushReason::Fork(what)));
+    if record.timeline != identity.timeline {
+        return fork(format!("timeline {} became {}: a standby was promoted", record.timeline, identity.timeline));
+    }
+    if record.sentinel != identity.sentinel {
+        return fork("the unlogged sentinel is another one: the server crashed, was promoted or restored".into());
+    }
+    if pos.xmax() > identity.snapshot.xmax() {
+        return fork(format!("the position ({pos}) is ahead of the server ({})", identity.snapshot));
+    }
+    let there =
+        record.beacon == 0 || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    if there { Ok(None) } else { fork(format!("beacon {} is missing: commits were lost", record.beacon)) }
+}
+
+async fn lost_so_far(session: &Session) -> Result<i64, Ended> {
+    let sql = crate::source::session::in_schema(
+        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pgevict.lost",
+        &session.schema,
+    );
+    Ok(session.connected.client.query_one(&sql, &[]).await.map_err(|e| postgres(&e))?.get(0))
+}
+
+fn redis_down(fault: Fault) -> Ended {
+    match fault {
+        Fault::Redis(why) => Ended::Down(Server::Redis, why),
+        Fault::Moved(found) => Ended::Moved(found),
+    }
+}

@@ -1,0 +1,128 @@
+//! The process around the daemon: signals, systemd, the admin server, reload.
+
+use super::control::Control;
+use super::{Context, End, run, systemd};
+use crate::admin;
+use crate::config::model::Config;
+use crate::observe::event::Observation;
+use crate::observe::{LogHandle, Observer};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Requests that wait for the session; an operator's are few.
+const WAITING: usize = 16;
+
+/// Reads the configuration again; Err: the problems, as `check` prints them.
+pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// What `pgevict run` starts with.
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Its file, for the log.
+    pub path: String,
+    /// `--adopt`.
+    pub adopt: bool,
+    /// Reads the file again.
+    pub reload: Reload,
+    /// Follows `[log]` on reload.
+    pub log: LogHandle,
+}
+
+/// Runs until SIGTERM or SIGINT, or until the daemon must refuse. A second signal ends at once.
+///
+/// # Errors
+/// Signal handlers that cannot be installed.
+pub async fn supervise(options: Options) -> std::io::Result<End> {
+    let observer = Observer::new(&options.config.log);
+    observer.set_config(&options.config);
+    observer.report(Observation::Started { config: options.path.clone(), mode: options.config.mode });
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let (admin_sender, admin_receiver) = mpsc::channel(WAITING);
+    let context = Context {
+        observer: observer.clone(),
+        stop: CancellationToken::new(),
+        control: Mutex::new(receiver),
+        adopt: options.adopt,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let hang_up = signal(SignalKind::hangup())?;
+
+    let config = Arc::new(options.config.clone());
+    let served = CancellationToken::new();
+    let admin_config = options.config.admin.clone();
+    let admin = tokio::spawn({
+        let (observer, served) = (observer.clone(), served.clone());
+        async move { admin::serve(&admin_config, observer, admin_sender, served).await }
+    });
+    let accompany = tokio::spawn(systemd::accompany(observer.clone(), served.clone()));
+    let reloads = tokio::spawn(reloads(options, observer.clone(), hang_up, admin_receiver, sender));
+    // READY says that the loop runs, not that the servers are there: boot order must not matter. STATUS says what it waits for.
+    systemd::ready();
+
+    let mut daemon = std::pin::pin!(run(&context, config));
+    let mut asked = false;
+    let end = loop {
+        tokio::select! {
+            end = &mut daemon => break end,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if asked {
+            // The second signal: whatever is outstanding is replayed at the next start.
+            break End::Stopped;
+        }
+        asked = true;
+        systemd::stopping("draining");
+        context.stop.cancel();
+    };
+    observer.report(Observation::Stopped);
+    reloads.abort();
+    served.cancel();
+    // Both end by themselves within their own limits.
+    let _ = tokio::join!(admin, accompany);
+    Ok(end)
+}
+
+/// Hands on what SIGHUP and the admin socket ask.
+async fn reloads(
+    options: Options,
+    observer: Observer,
+    mut hang_up: tokio::signal::unix::Signal,
+    mut admin: mpsc::Receiver<admin::Control>,
+    session: mpsc::Sender<Control>,
+) {
+    loop {
+        let reply = tokio::select! {
+            Some(()) = hang_up.recv() => None,
+            Some(asked) = admin.recv() => match asked {
+                admin::Control::Reload { reply } => Some(reply),
+                admin::Control::Dismiss { cache } => {
+                    let _ = session.send(Control::Dismiss(cache)).await;
+                    continue;
+                }
+            },
+            else => return,
+        };
+        systemd::reloading();
+        let outcome = match (options.reload)() {
+            Ok(config) => {
+                options.log.set(&config.log);
+                observer.set_config(&config);
+                let _ = session.send(Control::Reload(Arc::new(config))).await;
+                Ok(())
+            }
+            Err(why) => {
+                observer.report(Observation::ReloadRefused { why: why.clone() });
+                Err(why)
+            }
+        };
+        systemd::ready();
+        if let Some(reply) = reply {
+            let _ = reply.send(outcome);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The audit: are the triggers where they should be, did DDL change rows silently, is retention keeping up.
+
+use super::flushes::After;
+use super::live::{Live, Step};
+use crate::config::model::{Config, TableName};
+use crate::flow::proof::{Form, Proven};
+use crate::observe::event::{Condition, FlushReason, Observation};
+use crate::rules::mapping::Protection;
+use crate::source::catalog::{self, TableState};
+use crate::source::side::Side;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Rows that one transaction of retention deletes: short enough to hold no lock for long.
+const SLICE: i32 = 5_000;
+/// Share of the NOTIFY queue above which an operator is told; the triggers stop ringing there too.
+const QUEUE_ALARM: f64 = 0.1;
+
+/// What an audit found.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    states: Vec<TableState>,
+    queue: f64,
+}
+
+/// What the audits know.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The audit under way.
+    pub(super) looking: Option<JoinHandle<Result<Look, String>>>,
+    /// Edges whose capture is not live, with the remedy.
+    dead: BTreeMap<(TableName, String), String>,
+    /// Conditions that were set for them.
+    told: BTreeSet<(TableName, String)>,
+    /// The edges that Redis knows as proven.
+    pub(super) proven: Proven,
+    /// The tables' files, as Redis remembers them: JSON of [`Files`].
+    pub(super) tables: String,
+    /// What is never deleted.
+    pub(super) protection: Protection,
+    /// Refused edges: (table, cache) → why.
+    pub(super) refused: BTreeMap<(String, String), String>,
+    /// A flush for unproven edges or changed files is under way: not begun twice.
+    flushing: Option<(Proven, String)>,
+}
+
+/// Table → oid and file of each of its relations: DDL that changes rows silently changes these.
+type Files = BTreeMap<String, BTreeMap<String, u32>>;
+
+/// Looks at the database once.
+pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
+    let client = side.client().await?;
+    let states = catalog::inspect(&client, config).await.map_err(|e| crate::source::connect::describe(&e))?;
+    let queue = side.notify_queue().await?;
+    Ok(Look { states, queue })
+}
+
+impl Watch {
+    /// For a new session, with what Redis remembers.
+    pub(super) fn new(config: &Config, proven: &str, tables: &str) -> Self {
+        Self {
+            looking: None,
+            dead: BTreeMap::new(),
+            told: BTreeSet::new(),
+            // Unreadable memory is no memory: everything is unproven then.
+            proven: serde_json::from_str(proven).unwrap_or_default(),
+            tables: tables.to_owned(),
+            protection: Protection::new(&config.limits, &config.redis),
+            refused: BTreeMap::new(),
+            flushing: None,
+        }
+    }
+
+    /// Whether the edge's capture is in place and as the configuration wants it.
+    pub(super) fn is_live(&self, table: &TableName, cache: &str) -> bool {
+        !self.dead.contains_key(&(table.clone(), cache.to_owned()))
+    }
+
+    /// Takes the files as they are, without a flush.
+    pub(super) fn accept_tables(&mut self, look: &Look) {
+        self.tables = serde_json::to_string(&files(look)).unwrap_or_default();
+    }
+
+    /// The operator has dealt with the refused edges of `cache`; returns them.
+    pub(super) fn dismiss(
+        &mut self,
+        cache: &str,
+        current: &[Arc<crate::rules::layout::Layout>],
+    ) -> Vec<(TableName, String)> {
+        let gone: Vec<_> = self.refused.keys().filter(|(_, c)| c == cache).cloned().collect();
+        gone.iter().for_each(|key| drop(self.refused.remove(key)));
+        gone.into_iter()
+            .filter_map(|(table, cache)| Some((super::deliver::table_named(current, &table)?.clone(), cache)))
+            .collect()
+    }
+}
+
+fn files(look: &Look) -> Files {
+    // A partitioned table has no file of its own: 0 stands for it.
+    let one = |s: &TableState| s.relations.iter().map(|r| (r.oid.to_string(), r.filenode.unwrap_or(0))).collect();
+    look.states.iter().map(|s| (s.table.to_string(), one(s))).collect()
+}
+
+impl Live<'_> {
+    /// Begins an audit beside the session.
+    pub(super) fn begin_audit(&mut self) {
+        let (side, config) = (self.side.clone(), self.config.clone());
+        let lowest = self.position.record().lowest(&super::repeats::delays(&self.config)).cloned();
+        let observer = self.context.observer.clone();
+        let journal = self.journal.is_some();
+        self.watch.looking = Some(tokio::spawn(async move {
+            let found = look(&side, &config).await?;
+            if journal {
+                match retire(&side, &config, lowest.as_ref()).await {
+                    Ok(0) => {}
+                    Ok(rows) => observer.report(Observation::Retired { rows }),
+                    Err(detail) => {
+                        observer
+                            .report(Observation::Warning { what: "retention could not delete journal rows", detail });
+                    }
+                }
+            }
+            Ok(found)
+        }));
+    }
+
+    /// An audit is back.
+    pub(super) async fn audited(&mut self, outcome: Result<Look, String>, _now: std::time::Instant) -> Step {
+        let look = match outcome {
+            Ok(look) => look,
+            Err(detail) => {
+                self.context.observer.report(Observation::Warning { what: "the audit of triggers failed", detail });
+                return Ok(());
+            }
+        };
+        if look.queue > QUEUE_ALARM {
+            self.context.observer.report(Observation::Warning {
+                what: "the NOTIFY queue is filling",
+                detail: format!(
+                    "{:.0} % full: some session that LISTENs sits in a transaction; writers do not ring, the daemon polls",
+                    look.queue * 100.0
+                ),
+            });
+        }
+        self.take_note(&look);
+        self.learn_layouts().await;
+        self.compare(look).await
+    }
+
+    /// Sets and clears the conditions of edges that are not live.
+    pub(super) fn take_note(&mut self, look: &Look) {
+        self.watch.dead.clear();
+        for state in &look.states {
+            for edge in &state.edges {
+                let Some(why) = &edge.why_not else { continue };
+                let remedy = state.remedies.first().map(|r| format!("; {r}")).unwrap_or_default();
+                self.watch.dead.insert((state.table.clone(), edge.cache.clone()), format!("{why}{remedy}"));
+            }
+        }
+        for ((table, cache), why) in &self.watch.dead {
+            let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
+            self.context.observer.condition(condition, Some(why.clone()));
+        }
+        let now: BTreeSet<_> = self.watch.dead.keys().cloned().collect();
+        for (table, cache) in self.watch.told.difference(&now) {
+            let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
+            self.context.observer.condition(condition, None);
+        }
+        self.watch.told = now;
+    }
+
+    /// Compares with what Redis remembers: unproven edges and changed files are flushed.
+    pub(super) async fn compare(&mut self, look: Look) -> Step {
+        let (edges, mut forms) = self.unproven(&self.watch.proven);
+        let tables = serde_json::to_string(&files(&look)).unwrap_or_default();
+        if self.watch.flushing.as_ref() == Some(&(edges.clone(), tables.clone())) {
+            return Ok(());
+        }
+        let mut reason = FlushReason::Unproven;
+        if self.watch.tables.is_empty() {
+            self.watch.tables.clone_from(&tables);
+            self.position.step(&[], &[("tables", &tables)], |_| {}).await.map_err(|f| self.fault(f))?;
+        } else if tables != self.watch.tables {
+            let (changed, what) = self.changed_tables(&files(&look));
+            if !changed.is_empty() {
+                reason = FlushReason::Ddl(what);
+                self.watch.flushing = Some((edges.clone(), tables.clone()));
+                self.flush(changed, reason.clone(), After::Tables(tables.clone())).await?;
+            } else {
+                self.watch.tables.clone_from(&tables);
+                self.position.step(&[], &[("tables", &tables)], |_| {}).await.map_err(|f| self.fault(f))?;
+            }
+        }
+        if edges == self.watch.proven {
+            return Ok(());
+        }
+        // Caches that a flush for changed files takes anyway are flushed twice then; it happens once per migration.
+        self.watch.flushing = Some((edges.clone(), tables));
+        if let FlushReason::Ddl(_) = reason {
+            reason = FlushReason::Unproven;
+        }
+        self.flush(std::mem::take(&mut forms), reason, After::Proven { edges, position: false }).await
+    }
+
+    /// The forms of the caches that changed tables feed, and what changed in words.
+    fn changed_tables(&self, now: &Files) -> (BTreeSet<Form>, String) {
+        let before: Files = serde_json::from_str(&self.watch.tables).unwrap_or_default();
+        // A table that was not there before is a matter of unproven edges, not of changed rows.
+        let changed: Vec<&String> = before
+            .iter()
+            .filter(|(table, files)| now.get(*table).is_some_and(|n| n != *files))
+            .map(|(t, _)| t)
+            .collect();
+        let mut forms = BTreeSet::new();
+        for layout in self.current.iter().filter(|l| changed.contains(&&l.table.to_string())) {
+            forms.extend(
+                crate::flow::proof::unproven(&self.config, &[(**layout).clone()], |_, _| true, &Proven::new()).1,
+            );
+        }
+        let names: Vec<&str> = changed.iter().map(|s| s.as_str()).collect();
+        (
+            forms,
+            format!("partitions or files of {} changed: attach, detach, swap, rewrite or truncate", names.join(", ")),
+        )
+    }
+
+    /// Stores the refused edges beside the position, so that a restart does not forget them.
+    pub(super) async fn write_refused(&mut self) -> Step {
+        let list: Vec<_> = self.watch.refused.iter().map(|((t, c), why)| (t, c, why)).collect();
+        let text = serde_json::to_string(&list).unwrap_or_default();
+        self.position.step(&[], &[("refused", &text)], |_| {}).await.map(drop).map_err(|f| self.fault(f))
+    }
+
+    /// Reads the refused edges of an earlier session and sets their conditions again.
+    pub(super) async fn read_refused(&mut self) -> Step {
+        let text = self.position.field("refused").await.map_err(|f| self.fault(f))?;
+        let list: Vec<(String, String, String)> = serde_json::from_str(&text).unwrap_or_default();
+        for (table, cache, why) in list {
+            let Some(name) = super::deliver::table_named(&self.current, &table).cloned() else { continue };
+            let condition = Condition::Refused { table: name, cache: cache.clone() };
+            self.context.observer.condition(condition, Some(why.clone()));
+            self.watch.refused.insert((table, cache), why);
+        }
+        Ok(())
+    }
+}
+
+/// Deletes what no position and no roll-back of Redis within `retention` can need any more; past `retention_max` or
+/// `journal_max_bytes` also what a position still needs, which is then flushed instead.
+async fn retire(
+    side: &Side,
+    config: &Config,
+    lowest: Option<&crate::rules::snapshot::Snapshot>,
+) -> Result<u64, String> {
+    let settings = &config.postgres;
+    let mut rows = 0;
+    if let Some(limit) = side.snapshot_before(settings.retention).await? {
+        if lowest.is_some_and(|l| l.contains(&limit)) {
+            rows += side.retire(&limit, SLICE).await?;
+        }
+    }
+    if let Some(limit) = side.snapshot_before(settings.retention_max).await? {
+        rows += side.retire(&limit, SLICE).await?;
+    }
+    if side.journal_bytes().await? > settings.journal_max_bytes {
+        let newest = match lowest {
+            Some(lowest) => Some(lowest.clone()),
+            None => side.snapshot_before(Duration::ZERO).await?,
+        };
+        if let Some(limit) = newest {
+            rows += side.retire(&limit, SLICE).await?;
+        }
+    }
+    Ok(rows)
+}
