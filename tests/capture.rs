@@ -9,6 +9,8 @@ mod degrade;
 mod install;
 #[path = "capture/notify.rs"]
 mod notify;
+#[path = "capture/recipe.rs"]
+mod recipe;
 #[path = "capture/relations.rs"]
 mod relations;
 #[path = "capture/statements.rs"]
