@@ -273,6 +273,15 @@ fn a_broken_file_ends_every_command_with_78() {
     }
 }
 
+#[test]
+fn the_examples_of_the_manual_are_one_configuration_whose_tests_pass() {
+    let manual = include_str!("../docs/templates.md");
+    let examples: String = manual.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let servers = "[postgres]\nurl = \"postgresql://localhost/app\"\n[redis]\nurl = \"redis://localhost\"\n";
+    let ran = pgevict(&format!("{servers}{examples}"), &["test"]).exits(0);
+    assert_eq!(ran.lines().last(), Some(&"1 of 1 tests passed"));
+}
+
 /// A private Redis with these keys, and a configuration for it.
 struct Room {
     server: RedisServer,

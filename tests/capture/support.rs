@@ -254,7 +254,7 @@ impl World {
             &[],
         ))
         .unwrap();
-        self.db.sql("TRUNCATE pgevict.journal");
+        self.db.sql("DELETE FROM pgevict.journal");
         rows.iter()
             .map(|r| {
                 let tuples: Option<String> = r.get(1);
