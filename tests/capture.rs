@@ -13,5 +13,7 @@ mod notify;
 mod relations;
 #[path = "capture/statements.rs"]
 mod statements;
+#[path = "capture/twin.rs"]
+mod twin;
 #[path = "capture/values.rs"]
 mod values;
