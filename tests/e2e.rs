@@ -18,7 +18,37 @@ mod strange_schema;
 mod recipe_analyses;
 #[path = "recipes/bookings/scenario.rs"]
 mod recipe_bookings;
+#[path = "recipes/calls/scenario.rs"]
+mod recipe_calls;
 #[path = "recipes/metrics/scenario.rs"]
 mod recipe_metrics;
 #[path = "recipes/profiles/scenario.rs"]
 mod recipe_profiles;
+
+/// What all recipes have in common.
+mod recipes {
+    use crate::support::{Delivery, Setup, World};
+
+    /// The cases in each recipe's file hold, and the file suits the schema beside it.
+    #[test]
+    fn every_recipe_passes_its_own_tests_and_checks_against_its_schema() {
+        for (name, config, schema) in [
+            ("calls", include_str!("../config.toml"), include_str!("recipes/calls/schema.sql")),
+            ("analyses", include_str!("recipes/analyses/config.toml"), include_str!("recipes/analyses/schema.sql")),
+            ("metrics", include_str!("recipes/metrics/config.toml"), include_str!("recipes/metrics/schema.sql")),
+            ("profiles", include_str!("recipes/profiles/config.toml"), include_str!("recipes/profiles/schema.sql")),
+            ("bookings", include_str!("recipes/bookings/config.toml"), include_str!("recipes/bookings/schema.sql")),
+        ] {
+            for delivery in [Delivery::Journal, Delivery::Notify] {
+                let w = World::new(&Setup { delivery, config, schema, ..Setup::default() });
+                for command in [&["test"][..], &["check", "--offline"]] {
+                    let ran = w.pgevict(command);
+                    assert_eq!(ran.code, Some(0), "{name}: pgevict {command:?}: {ran:?}");
+                }
+                w.apply();
+                let ran = w.pgevict(&["check"]);
+                assert_eq!(ran.code, Some(0), "{name}: pgevict check: {ran:?}");
+            }
+        }
+    }
+}

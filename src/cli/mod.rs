@@ -1,6 +1,8 @@
 //! Floor 4: words in, words out. One file a command; every command ends with an [`exit::Exit`].
 
 pub mod check;
+mod check_postgres;
+mod check_redis;
 pub mod check_servers;
 pub mod client;
 pub mod completions;

@@ -117,9 +117,7 @@ impl Live<'_> {
             let step = match event {
                 Event::Stop => self.begin_drain(Ended::Stop, now).await,
                 Event::Control(Control::Reload(config)) => self.begin_drain(Ended::Reload(config), now).await,
-                Event::Control(Control::Dismiss(cache)) => {
-                    self.dismiss(&cache).await
-                }
+                Event::Control(Control::Dismiss(cache)) => self.dismiss(&cache).await,
                 Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
                 Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
                 Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),
@@ -250,10 +248,8 @@ impl Live<'_> {
             self.deliver(std::mem::take(&mut page.changes), Some(ticket), super::statements::Turn::First).await?;
             let Some(after) = page.next else { break };
             let Some(journal) = &self.journal else { break };
-            page = journal
-                .page(&self.session, &self.seen, Some(&page.target), after)
-                .await
-                .map_err(|e| postgres(&e))?;
+            page =
+                journal.page(&self.session, &self.seen, Some(&page.target), after).await.map_err(|e| postgres(&e))?;
             if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
                 return Err(Ended::TooOld);
             }
@@ -289,7 +285,9 @@ impl Live<'_> {
 
     fn wants_beacon(&self, now: Instant) -> bool {
         let behind = || self.position.record().pos.as_ref() != Some(self.ledger.settled());
-        self.proven && self.beacon.is_none() && ((self.dirty && behind()) || self.repeats.moved() || now >= self.next_tick)
+        self.proven
+            && self.beacon.is_none()
+            && ((self.dirty && behind()) || self.repeats.moved() || now >= self.next_tick)
     }
 
     /// Begins to move the position to what is settled: first a beacon, committed after that snapshot was taken.
@@ -396,7 +394,9 @@ async fn recv(control: &tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Control>>
 pub(super) fn postgres(e: &tokio_postgres::Error) -> Ended {
     let remedy = match e.code().map(|c| c.code()) {
         Some("42501") => ": the daemon's role lacks a right; `pgevict sql apply` grants it",
-        Some("42P01" | "42703" | "42883") => ": the schema is incomplete or of another version; run `pgevict sql apply`",
+        Some("42P01" | "42703" | "42883") => {
+            ": the schema is incomplete or of another version; run `pgevict sql apply`"
+        }
         _ => "",
     };
     Ended::Down(Server::Postgres, format!("{}{remedy}", describe(e)))

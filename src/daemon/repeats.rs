@@ -156,10 +156,8 @@ impl Live<'_> {
             };
             let mut after = (0, 0);
             while let Some(journal) = &self.journal {
-                let mut page = journal
-                    .page(&self.session, &from, Some(&up_to), after)
-                    .await
-                    .map_err(|e| postgres(&e))?;
+                let mut page =
+                    journal.page(&self.session, &from, Some(&up_to), after).await.map_err(|e| postgres(&e))?;
                 if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
                     return Err(super::Ended::TooOld);
                 }

@@ -30,8 +30,8 @@ pub(super) struct Look {
 pub(super) struct Watch {
     /// The audit under way.
     pub(super) looking: Option<JoinHandle<Result<Look, String>>>,
-    /// Tables whose capture is not live, with the remedy.
-    dead: BTreeMap<TableName, String>,
+    /// Edges whose capture is not live, with the remedy.
+    dead: BTreeMap<(TableName, String), String>,
     /// Conditions that were set for them.
     told: BTreeSet<(TableName, String)>,
     /// The edges that Redis knows as proven.
@@ -74,8 +74,8 @@ impl Watch {
     }
 
     /// Whether the edge's capture is in place and as the configuration wants it.
-    pub(super) fn is_live(&self, table: &TableName, _cache: &str) -> bool {
-        !self.dead.contains_key(table)
+    pub(super) fn is_live(&self, table: &TableName, cache: &str) -> bool {
+        !self.dead.contains_key(&(table.clone(), cache.to_owned()))
     }
 
     /// Takes the files as they are, without a flush.
@@ -98,8 +98,9 @@ impl Watch {
 }
 
 fn files(look: &Look) -> Files {
-    let one = |s: &TableState| (s.table.to_string(), s.files.iter().map(|(oid, f)| (oid.to_string(), *f)).collect());
-    look.states.iter().map(one).collect()
+    // A partitioned table has no file of its own: 0 stands for it.
+    let one = |s: &TableState| s.relations.iter().map(|r| (r.oid.to_string(), r.filenode.unwrap_or(0))).collect();
+    look.states.iter().map(|s| (s.table.to_string(), one(s))).collect()
 }
 
 impl Live<'_> {
@@ -150,18 +151,19 @@ impl Live<'_> {
 
     /// Sets and clears the conditions of edges that are not live.
     pub(super) fn take_note(&mut self, look: &Look) {
-        let dead = look.states.iter().filter_map(|s| Some((s.table.clone(), s.problem()?)));
-        self.watch.dead = dead.collect();
-        let mut now = BTreeSet::new();
-        for layout in &self.current {
-            let Some(why) = self.watch.dead.get(&layout.table) else { continue };
-            for edge in layout.classes.iter().flat_map(|c| &c.edges) {
-                let (table, cache) = (layout.table.clone(), edge.cache.clone());
-                if now.insert((table.clone(), cache.clone())) {
-                    self.context.observer.condition(Condition::NotLive { table, cache }, Some(why.clone()));
-                }
+        self.watch.dead.clear();
+        for state in &look.states {
+            for edge in &state.edges {
+                let Some(why) = &edge.why_not else { continue };
+                let remedy = state.remedies.first().map(|r| format!("; {r}")).unwrap_or_default();
+                self.watch.dead.insert((state.table.clone(), edge.cache.clone()), format!("{why}{remedy}"));
             }
         }
+        for ((table, cache), why) in &self.watch.dead {
+            let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
+            self.context.observer.condition(condition, Some(why.clone()));
+        }
+        let now: BTreeSet<_> = self.watch.dead.keys().cloned().collect();
         for (table, cache) in self.watch.told.difference(&now) {
             let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
             self.context.observer.condition(condition, None);

@@ -149,7 +149,7 @@ impl Observer {
                     Some(s)
                 }
                 other => {
-                    if let Some(n) = notices::notice(&other, state.keys) {
+                    if let Some(n) = notices::notice(&other, state.keys).filter(|_| !state.is_known(&other)) {
                         self.notice(now, state, n, &mut lines);
                     }
                     self.follow(now, state, &other, &mut lines);
@@ -245,6 +245,12 @@ impl Observer {
         self.0.tail.subscribe()
     }
 
+    /// How many read the stream of lines now.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.0.tail.readers()
+    }
+
     /// What `pgevict status` shows.
     #[must_use]
     pub fn status(&self) -> StatusReport {
@@ -321,10 +327,12 @@ impl Observer {
                 lines.extend(state.flood.drain().into_iter().map(Line::Notice));
             }
             Observation::Connected { server, to, version } => {
-                state.book.connected(now, *server, to, version);
-                metrics.connected(*server, true);
-                if state.book.is_reconnect(*server) {
-                    metrics.reconnected(*server);
+                if !state.is_known(o) {
+                    state.book.connected(now, *server, to, version);
+                    metrics.connected(*server, true);
+                    if state.book.is_reconnect(*server) {
+                        metrics.reconnected(*server);
+                    }
                 }
                 self.set_condition(now, state, Condition::Down(*server), None, lines);
             }
@@ -374,6 +382,11 @@ impl Observer {
 }
 
 impl State {
+    /// A session that cannot begin connects to one server again and again while the other is away: that is no news.
+    fn is_known(&self, o: &Observation) -> bool {
+        matches!(o, Observation::Connected { server, to, .. } if self.book.is_connected(*server, to))
+    }
+
     fn due(&mut self, now: Now) -> Vec<Line> {
         let repeats = self.repeats.due(now.instant);
         repeats.into_iter().chain(self.flood.due(now.instant)).map(Line::Notice).collect()
@@ -463,6 +476,22 @@ mod tests {
         o.set_edges(BTreeMap::from([(EdgeId { table: calls(), cache: "a".into() }, Mode::Enforce)]));
         assert_eq!(codes(&o), ["starting", "not_live"]);
         assert_eq!(o.conditions()[1].0, not_live("a"));
+    }
+
+    #[test]
+    fn a_server_that_stays_connected_is_news_once() {
+        let o = observer(Now::read());
+        let mut tail = o.subscribe();
+        let connected = || Observation::Connected { server: Server::Redis, to: "here".into(), version: "7".into() };
+        (0..5).for_each(|_| o.report(connected()));
+        assert_eq!(std::iter::from_fn(|| tail.try_recv().ok()).count(), 1);
+        assert_eq!(o.status().servers[1].reconnects, 0);
+        o.report(lost("cut"));
+        o.report(connected());
+        assert_eq!(std::iter::from_fn(|| tail.try_recv().ok()).count(), 2);
+        assert_eq!(o.status().servers[1].reconnects, 1);
+        let text = o.metrics_text(Format::Plain);
+        assert!(text.contains("pgevict_reconnects_total{server=\"redis\"} 1\n"), "{text}");
     }
 
     #[test]

@@ -308,6 +308,11 @@ impl Book {
         s.last_error = Some(why.to_owned());
     }
 
+    /// Whether the server is connected there already.
+    pub(super) fn is_connected(&self, server: Server, to: &str) -> bool {
+        self.servers.get(&server).is_some_and(|s| s.connected && s.to.as_deref() == Some(to))
+    }
+
     /// Whether this is not the server's first connection.
     pub(super) fn is_reconnect(&self, server: Server) -> bool {
         self.servers.get(&server).is_some_and(|s| s.connections > 1)

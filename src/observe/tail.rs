@@ -66,6 +66,10 @@ impl Tail {
         self.sender.subscribe()
     }
 
+    pub(super) fn readers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     pub(super) fn statement(&self, now: Now, s: &Statement, line: &str, keys: LogKeys) {
         if self.sender.receiver_count() > 0 {
             let named = if self.alive.load(Ordering::Relaxed) < MAX_HELD { usize::MAX } else { MAX_KEYS };

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 /// First half of the advisory lock keys; the second is the oid of the journal (bell) or of the layouts (leader), so
 /// that two schemas in one database do not meet. Any number that other software is unlikely to use would do; the
 /// triggers carry the same one.
-pub const LOCK_CLASS: i32 = 1_885_431_413;
+pub const LOCK_CLASS: i32 = crate::rules::capture::BELL_LOCK;
 
 /// Why a session cannot begin.
 #[derive(Debug)]

@@ -89,7 +89,13 @@ impl Db {
 /// Configuration by hand: no file, no parser.
 pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
     let second = Duration::from_secs(1);
-    let tls = PgTls { mode: SslMode::Disable, root_cert: None, cert: None, key: None, channel_binding: ChannelBinding::Disable };
+    let tls = PgTls {
+        mode: SslMode::Disable,
+        root_cert: None,
+        cert: None,
+        key: None,
+        channel_binding: ChannelBinding::Disable,
+    };
     let url = PgUrl {
         hosts: Vec::new(),
         user: "pgevict_daemon".into(),
@@ -165,7 +171,13 @@ pub(crate) fn filtered(cache: &str, columns: &[&str]) -> Edge {
 }
 
 pub(crate) fn lookup(hole: &str, follow: &str, to: &str, take: &str, by: Option<&str>) -> Lookup {
-    Lookup { hole: hole.into(), follow: follow.into(), to: name("public", to), take: take.into(), by: by.map(Into::into) }
+    Lookup {
+        hole: hole.into(),
+        follow: follow.into(),
+        to: name("public", to),
+        take: take.into(),
+        by: by.map(Into::into),
+    }
 }
 
 /// A database of its own with the captures of a configuration.
@@ -214,7 +226,9 @@ impl World {
 
     pub(crate) fn up(&self) -> Result<(), String> {
         for sql in self.up_sql() {
-            self.db.try_sql(&sql).map_err(|e| format!("{e} {:?}\n{}", e.as_db_error(), sql.chars().take(600).collect::<String>()))?;
+            self.db
+                .try_sql(&sql)
+                .map_err(|e| format!("{e} {:?}\n{}", e.as_db_error(), sql.chars().take(600).collect::<String>()))?;
         }
         Ok(())
     }
@@ -240,7 +254,7 @@ impl World {
             &[],
         ))
         .unwrap();
-        self.db.sql("TRUNCATE pgevict.journal");
+        self.db.sql("DELETE FROM pgevict.journal");
         rows.iter()
             .map(|r| {
                 let tuples: Option<String> = r.get(1);

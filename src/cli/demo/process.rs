@@ -206,6 +206,12 @@ impl Log {
         lock(&self.state).lines.iter().filter(|(s, _)| *s == stream).map(|(_, l)| l.clone()).collect()
     }
 
+    /// Whether the child has closed both streams: it has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).open == 0
+    }
+
     /// The last lines, for an error message.
     #[must_use]
     pub fn tail(&self, lines: usize) -> String {

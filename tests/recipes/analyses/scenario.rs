@@ -1,6 +1,6 @@
 //! analyses: every row of the recipe's table.
 
-use crate::support::{Delivery, Setup, World, over_both_deliveries};
+use crate::support::{Delivery, Setup, World, over_both_deliveries, without_repeats};
 
 const CONFIG: &str = include_str!("config.toml");
 const SCHEMA: &str = include_str!("schema.sql");
@@ -15,8 +15,9 @@ const OF_41: [&str; 6] = [
     "analysis_result:41",
 ];
 
-fn world(setup: &Setup<'_>) -> World {
-    let w = World::running(setup);
+fn world(delivery: Delivery) -> World {
+    let config = without_repeats(CONFIG);
+    let w = World::running(&Setup { config: &config, ..setup(delivery) });
     w.sql("INSERT INTO analyses (id, user_id) VALUES (41, 7), (42, 8)");
     w.drain();
     fill(&w);
@@ -45,7 +46,7 @@ over_both_deliveries! {
 }
 
 fn every_step_of_an_analysis_evicts_what_shows_it(delivery: Delivery) {
-    let w = world(&setup(delivery));
+    let w = world(delivery);
     w.sql("DELETE FROM analyses WHERE id = 41");
     w.drain();
     w.check("INSERT INTO analyses (id, user_id) VALUES (41, 7)", &OF_41);
@@ -56,12 +57,12 @@ fn every_step_of_an_analysis_evicts_what_shows_it(delivery: Delivery) {
 }
 
 fn progress_alone_evicts_nothing(delivery: Delivery) {
-    let w = world(&setup(delivery));
+    let w = world(delivery);
     w.check("UPDATE analyses SET progress = progress + 1", &[]);
 }
 
 fn one_users_dashboard_can_be_evicted_by_hand(delivery: Delivery) {
-    let w = world(&setup(delivery));
+    let w = world(delivery);
     w.check_after("evict by hand", &["user_dashboard:7"], || {
         let ran = w.pgevict(&["evict", "user_dashboard", "user_id=7", "-o", "json"]).exits(0);
         assert_eq!(ran.json()["deleted"], 1, "{}", ran.out);
@@ -82,7 +83,7 @@ fn it_can_be_switched_off() {
 
 #[test]
 fn an_eviction_is_information_and_a_lost_cache_a_warning() {
-    let w = world(&setup(Delivery::Journal));
+    let w = world(Delivery::Journal);
     let mark = w.mark();
     w.check("UPDATE analyses SET status = 'completed' WHERE id = 41", &OF_41);
     let line = w.wait_line(mark, &["user_dashboard:7", "analyses"]);
@@ -97,7 +98,7 @@ fn an_eviction_is_information_and_a_lost_cache_a_warning() {
 
 #[test]
 fn the_application_goes_on_while_the_cache_is_down_and_the_keys_go_when_it_is_back() {
-    let w = world(&setup(Delivery::Journal));
+    let w = world(Delivery::Journal);
     redis::cmd("SAVE").exec(&mut w.redis()).unwrap();
     w.redis.borrow_mut().kill();
     w.sql("UPDATE analyses SET status = 'completed' WHERE id = 41");
