@@ -288,6 +288,22 @@ fn the_acl_that_check_prints_is_enough_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_redis_user_who_may_not_even_select_is_told_the_line() {
+    let redis = Redis::start(&[]).unwrap_or_else(|e| panic!("{e}"));
+    let mut connection =
+        redis::Client::open(redis.url(0)).and_then(|c| c.get_connection()).expect("a connection to the new server");
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "cache", "on", ">hunter2", "~*", "+ping"])
+        .query::<()>(&mut connection)
+        .expect("accepted");
+    let url = redis.url(3).replace("redis://", "redis://cache:hunter2@");
+    let file = File::new("c.toml", &small("postgresql://u@/d?host=/nonexistent", &url, ""));
+    let ran = pgevict(&["check", "-o", "json", "-c", file.name()], &[]);
+    assert_eq!(ran.codes(), ["PE501", "PE521"], "{}", ran.stdout);
+    assert!(ran.stdout.contains("+select") && !ran.stdout.contains(PASSWORD), "{}", ran.stdout);
+}
+
+#[test]
 fn a_redis_that_evicts_everything_is_warned_about() {
     let redis =
         Redis::start(&[("maxmemory", "50mb"), ("maxmemory-policy", "allkeys-lru")]).unwrap_or_else(|e| panic!("{e}"));
