@@ -17,5 +17,7 @@ mod recipe;
 mod relations;
 #[path = "capture/statements.rs"]
 mod statements;
+#[path = "capture/twin.rs"]
+mod twin;
 #[path = "capture/values.rs"]
 mod values;
