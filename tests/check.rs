@@ -228,7 +228,8 @@ fn the_servers_are_held_against_the_configuration() {
     let ran = check("", "", &lookup("calls", "call_id", ""));
     assert_eq!((ran.code, ran.codes()), (Some(0), vec!["PE511".to_owned()]), "{}{}", ran.stdout, ran.stderr);
 
-    let cases: [(&str, &str, String, i32, &[&str], &str); 10] = [
+    type Case<'a> = (&'a str, &'a str, String, i32, &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 10] = [
         ("", "", "[table.call]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `calls`?"),
         ("", "", "[table.orders]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `shop.orders`?"),
         ("", "", "[table.seen]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "is a view"),

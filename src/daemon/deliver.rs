@@ -2,17 +2,16 @@
 
 use super::live::{Live, Step, Suppressed};
 use super::statements::{Asker, Ended, Turn};
-use crate::config::model::{Mode, Op, OverLimit, TableName};
+use crate::config::model::{Mode, Op, TableName};
 use crate::flow::debounce::Verdict;
 use crate::flow::ledger::Ticket;
 use crate::flow::proof::mode_of;
-use crate::observe::event::{Condition, Extent, KeyOutcome, Observation, Outcome, Statement};
+use crate::observe::event::{Extent, KeyOutcome, Observation, Outcome, Statement};
 use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::Kind;
 use crate::sink::position::MOST_KEYS;
-use crate::sink::scan::Found;
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
