@@ -173,7 +173,8 @@ async fn lookups(
             let message = format!("{place}: row security of `{}` can hide rows from role `{owner}`", lookup.to);
             let mut problem = error(codes::ROW_SECURITY, message);
             if !installed.already {
-                problem = problem.help("the triggers run as whoever applies the migration; this check assumes who it runs as");
+                problem = problem
+                    .help("the triggers run as whoever applies the migration; this check assumes who it runs as");
             }
             out.push(problem.help(format!("ALTER ROLE {} BYPASSRLS", sql::ident(owner))));
         }

@@ -2,8 +2,8 @@
 
 use crate::rules::mapping::Protection;
 use crate::rules::matcher::Matcher;
-use crate::sink::position::MOST_KEYS as CHUNK;
 use crate::rules::template::Rendered;
+use crate::sink::position::MOST_KEYS as CHUNK;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use std::collections::{BTreeSet, HashSet};
