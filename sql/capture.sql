@@ -27,17 +27,18 @@ SET quote_all_identifiers = 'off'
 SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  letter constant "char" := lower(left(TG_OP, 1));
-  matched bigint := 0;
-  size bigint := 0;
-  tuples text[];
-  by_class text[];
-  journal oid;
-  written oid;
-  failure text;
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  cut constant text := $sql$
+  pgevict_cut constant text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -65,30 +66,30 @@ $sql$;
 BEGIN
   BEGIN
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__insert__) AS q LIMIT 257) AS t;
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__update__) AS q LIMIT 257) AS t;
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO matched, size, tuples
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (__delete__) AS q LIMIT 257) AS t;
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
     ELSE
-      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', letter)
-      RETURNING tableoid INTO journal;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
     END IF;
-    IF matched > 256 OR size > 65536 THEN
-      EXECUTE replace(cut, 'pgevict_tuples', __everything__) INTO journal USING letter;
-    ELSIF matched > 0 THEN
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', letter, tuples)
-      RETURNING tableoid INTO journal;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', __everything__) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
     END IF;
   EXCEPTION WHEN OTHERS THEN
     IF __closed__ THEN
       RAISE;
     END IF;
-    failure := SQLERRM;
-    journal := NULL;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
     BEGIN
       -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
       -- transition tables do not exist.)
@@ -103,30 +104,30 @@ BEGIN
       -- A lock is waited for once more, not once a class.
       IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
-        VALUES (__layout__, __table__, 'x', letter, left(failure, 200)) RETURNING tableoid INTO journal;
+        VALUES (__layout__, __table__, 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
-        by_class := __by_class__;
-        FOR i IN 1 .. coalesce(array_length(by_class, 1), 0) LOOP
-          CONTINUE WHEN by_class[i] IS NULL;
+        pgevict_classes := __by_class__;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
-            EXECUTE replace(cut, 'pgevict_tuples', by_class[i]) INTO written USING letter;
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
           EXCEPTION WHEN OTHERS THEN
-            failure := SQLERRM;
+            pgevict_failure := SQLERRM;
             INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
-            VALUES (__layout__, __table__, 'x', letter, ARRAY[i - 1], left(failure, 200)) RETURNING tableoid INTO written;
+            VALUES (__layout__, __table__, 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
           END;
-          journal := coalesce(written, journal);
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
         END LOOP;
       END IF;
     EXCEPTION WHEN OTHERS THEN
-      failure := SQLERRM;
+      pgevict_failure := SQLERRM;
       BEGIN
         PERFORM nextval(__lost__);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
       END;
-      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || failure;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
   -- bell
@@ -134,9 +135,9 @@ BEGIN
   -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
   -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
   -- one day fail commits.
-  IF journal IS NOT NULL THEN
+  IF pgevict_journal IS NOT NULL THEN
     BEGIN
-      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, journal::integer) THEN
+      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer) THEN
         IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
           PERFORM pg_notify(__channel__, '');
         END IF;

@@ -120,16 +120,16 @@ BEGIN
       tuples := NULL;
     END IF;
     -- Tuples and whole classes are two messages: what degraded beside what did not.
-    FOR message IN 1 .. 2 LOOP
-      CONTINUE WHEN message = 1 AND tuples IS NULL OR message = 2 AND (kind = 'r' OR classes = ARRAY[]::integer[]);
-      payload := json_build_object('at', instant, 'classes', CASE message WHEN 2 THEN classes END,
-        'tuples', CASE message WHEN 1 THEN array_to_json(tuples) END, 'note', CASE message WHEN 2 THEN note END);
+    FOR part IN 1 .. 2 LOOP
+      CONTINUE WHEN part = 1 AND tuples IS NULL OR part = 2 AND (kind = 'r' OR classes = ARRAY[]::integer[]);
+      payload := json_build_object('at', instant, 'classes', CASE part WHEN 2 THEN classes END,
+        'tuples', CASE part WHEN 1 THEN array_to_json(tuples) END, 'note', CASE part WHEN 2 THEN note END);
       id := replace(gen_random_uuid()::text, '-', '');
       -- A payload has less than 8000 bytes, of which the head takes up to 120; a character up to 4.
       step := CASE WHEN octet_length(payload) = length(payload) THEN 7800 ELSE 1950 END;
       total := (length(payload) + step - 1) / step;
       FOR i IN 1 .. total LOOP
-        PERFORM pg_notify(__channel__, '1 ' || __layout__ || ' ' || letter::text || ' ' || CASE message WHEN 1 THEN 'r' ELSE kind END
+        PERFORM pg_notify(__channel__, '1 ' || __layout__ || ' ' || letter::text || ' ' || CASE part WHEN 1 THEN 'r' ELSE kind END
           || ' ' || id || ' ' || i || ' ' || total || ' ' || substr(payload, (i - 1) * step + 1, step));
       END LOOP;
     END LOOP;

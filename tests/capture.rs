@@ -9,9 +9,13 @@ mod degrade;
 mod install;
 #[path = "capture/notify.rs"]
 mod notify;
+#[path = "capture/recipe.rs"]
+mod recipe;
 #[path = "capture/relations.rs"]
 mod relations;
 #[path = "capture/statements.rs"]
 mod statements;
+#[path = "capture/twin.rs"]
+mod twin;
 #[path = "capture/values.rs"]
 mod values;

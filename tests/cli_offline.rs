@@ -1,13 +1,10 @@
 //! `test`, `explain` and `evict` as a user runs them: the binary, a file, and for `evict` a private Redis.
 
-#[path = "support/redis.rs"]
-mod support;
-
+use pgevict::cli::demo::servers::Redis;
 use redis::Commands as _;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
-use support::RedisServer;
 
 const CONFIG: &str = r#"
 [postgres]
@@ -284,18 +281,21 @@ fn the_examples_of_the_manual_are_one_configuration_whose_tests_pass() {
 
 /// A private Redis with these keys, and a configuration for it.
 struct Room {
-    server: RedisServer,
+    server: Redis,
     folder: tempfile::TempDir,
 }
 
 impl Room {
     fn with(keys: &[&str]) -> Self {
-        let room = Self { server: RedisServer::start(), folder: tempfile::tempdir().unwrap() };
-        let url = format!("redis+unix://{}", room.server.socket().display());
-        std::fs::write(room.folder.path().join("config.toml"), CONFIG.replace("REDIS", &url)).unwrap();
-        let mut connection = room.server.connect();
+        let room = Self { server: Redis::start(&[]).unwrap(), folder: tempfile::tempdir().unwrap() };
+        std::fs::write(room.folder.path().join("config.toml"), CONFIG.replace("REDIS", &room.server.url(0))).unwrap();
+        let mut connection = room.connect();
         keys.iter().for_each(|key| connection.set(*key, "1").unwrap());
         room
+    }
+
+    fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.server.url(0)).unwrap().get_connection().unwrap()
     }
 
     fn evict(&self, args: &[&str]) -> Ran {
@@ -311,7 +311,7 @@ impl Room {
     }
 
     fn left(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.server.connect().keys("*").unwrap();
+        let mut keys: Vec<String> = self.connect().keys("*").unwrap();
         keys.sort();
         keys
     }
@@ -403,7 +403,7 @@ fn a_pattern_that_matches_thousands_goes_in_slices() {
     let room = Room::with(&[]);
     let mut fill = redis::pipe();
     (0..5_000).for_each(|i| _ = fill.set(format!("many:{i}"), 1).ignore());
-    fill.exec(&mut room.server.connect()).unwrap();
+    fill.exec(&mut room.connect()).unwrap();
     assert_eq!(room.counts(&["--pattern", "many:*"], 0), (5_000, 0, 0));
     assert_eq!(room.left(), Vec::<String>::new());
 }

@@ -88,7 +88,16 @@ fn every_code_about_files_has_a_bad_configuration() {
 fn the_list_of_errors_is_complete() {
     let mut page = String::from(
         "# Errors\n\nEvery problem that `pgevict check` finds has a code that keeps its meaning. `pgevict help CODE` shows the \
-         same text.\n\nPE0… files and environment, PE1… settings, PE2… caches, PE3… tables, PE4… tests, PE5… servers.\n",
+         same text.\n\nPE0… files and environment, PE1… settings, PE2… caches, PE3… tables, PE4… tests, PE5… servers.\n\n\
+         ## Exit codes\n\n\
+         | code | meaning |\n|---|---|\n\
+         | 0 | yes, or done; also: nothing was there to delete |\n\
+         | 1 | it worked, and the answer is no: drift, a failed test, not ready, servers that do not fit |\n\
+         | 2 | usage: unknown command, table, cache or hole on the command line |\n\
+         | 3 | refused: `never_delete`, a missing confirmation, a foreign identity |\n\
+         | 4 | PostgreSQL, Redis or the daemon cannot be reached |\n\
+         | 70 | a bug of pgevict |\n\
+         | 78 | the configuration file is invalid |\n",
     );
     for e in codes::ALL {
         page.push_str(&format!("\n## {}: {}\n\n{}\n\n**What to do:** {}\n", e.code, e.title, e.cause, e.remedy));
@@ -123,8 +132,6 @@ fn answers(text: &str, environment: &Environment) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn arbitrary_text_is_answered(text in "\\PC{0,60}", toml in "[\\[\\]{}=\"'#a-z.\n0-9 ,é\\\\]{0,80}") {
         answers(&text, &Environment::empty());

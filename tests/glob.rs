@@ -2,15 +2,12 @@
 //!
 //! The seed is printed; `PGEVICT_TEST_SEED` repeats a run.
 
-#[path = "support/redis.rs"]
-mod support;
-
+use pgevict::cli::demo::servers::Redis;
 use pgevict::rules::glob;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use std::collections::BTreeSet;
-use support::RedisServer;
 
 const PATTERNS: usize = 6_000;
 const KEYS: usize = 1_500;
@@ -59,6 +56,10 @@ const ODDITIES: &[&[u8]] = &[
     b"?*",
 ];
 
+fn connect(server: &Redis) -> redis::Connection {
+    redis::Client::open(server.url(0)).unwrap().get_connection().unwrap()
+}
+
 fn seed() -> u64 {
     std::env::var("PGEVICT_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random)
 }
@@ -75,8 +76,8 @@ fn our_matcher_answers_as_the_servers_keys_command() {
     let mut keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| word(&mut rng, KEY_BYTES, 6)).collect();
     keys.insert(Vec::new());
     keys.extend(KEY_BYTES.iter().map(|b| vec![*b]));
-    let server = RedisServer::start();
-    let mut connection = server.connect();
+    let server = Redis::start(&[]).unwrap();
+    let mut connection = connect(&server);
     let mut fill = redis::pipe();
     keys.iter().for_each(|key| _ = fill.set(key, 1).ignore());
     fill.exec(&mut connection).unwrap();
@@ -106,8 +107,8 @@ fn what_covers_another_pattern_answers_with_all_its_keys() {
     let seed = seed();
     println!("PGEVICT_TEST_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let server = RedisServer::start();
-    let mut connection = server.connect();
+    let server = Redis::start(&[]).unwrap();
+    let mut connection = connect(&server);
     let keys: BTreeSet<Vec<u8>> = (0..KEYS).map(|_| word(&mut rng, b"ab:*[", 5)).collect();
     let mut fill = redis::pipe();
     keys.iter().for_each(|key| _ = fill.set(key, 1).ignore());

@@ -342,3 +342,72 @@ fn an_address_that_is_taken_does_not_stop_the_daemon() {
     });
     assert!(warned.contains("admin listener") && warned.contains("choose another admin.listen"), "{warned}");
 }
+
+fn doc(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+}
+
+#[test]
+fn every_series_is_documented() {
+    use pgevict::observe::event::FlushReason;
+    let served = Served::new(None);
+    let o = &served.observer;
+    // What appears only once something has happened.
+    o.set_journal_rows(1);
+    o.probe_succeeded(std::time::SystemTime::now());
+    o.report(eviction("7"));
+    o.report(Observation::Warning { what: "admin socket", detail: String::new() });
+    o.report(Observation::Reloaded);
+    o.report(Observation::FlushBegun { caches: vec![], reason: FlushReason::Operator });
+    o.report(Observation::OverLimit { cache: "c".into(), pattern: vec![], matched: 1, refused: false });
+    let mut odd = eviction("8");
+    if let Observation::Statement(s) = &mut odd {
+        s.extent = Extent::Degraded;
+        s.skipped_null = vec![("user_dashboard".into(), 1)];
+        s.keys[0].outcome = Outcome::Repeat(1);
+    }
+    o.report(odd);
+    let text = o.metrics_text(pgevict::observe::metrics::Format::Plain);
+    let told = doc("metrics.md");
+    let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for name in &names {
+        assert!(told.contains(&format!("| `{name}` |")), "{name} is not in docs/metrics.md");
+    }
+    let rows = told.lines().filter_map(|l| l.strip_prefix("| `pgevict_")?.split('`').next());
+    for name in rows {
+        assert!(names.contains(&format!("pgevict_{name}").as_str()), "docs/metrics.md tells of {name}, which is not");
+    }
+}
+
+#[test]
+fn every_condition_is_documented() {
+    for code in pgevict::observe::notices::CONDITION_CODES {
+        for name in ["operations.md", "json.md"] {
+            assert!(doc(name).contains(&format!("`{code}`")), "{code} is not in docs/{name}");
+        }
+    }
+}
+
+#[test]
+fn every_field_of_status_and_tail_is_documented() {
+    let served = Served::new(None);
+    let mut lines = served.observer.subscribe();
+    served.observer.report(eviction("7"));
+    let told = doc("json.md");
+    let check = |value: &Value| {
+        for field in value.as_object().unwrap().keys() {
+            let named = told.contains(&format!("`{field}`")) || told.contains(&format!("`{field}[]`"));
+            assert!(named || told.contains(&format!("\"{field}\":")), "{field} is not in docs/json.md");
+        }
+    };
+    let status = serde_json::to_value(served.observer.status()).unwrap();
+    check(&status);
+    for part in ["servers", "edges", "reasons"] {
+        check(&status[part][0]);
+    }
+    check(&status["totals"]);
+    check(&status["lag"]);
+    let line: Value = serde_json::from_str(lines.try_recv().unwrap().json()).unwrap();
+    check(&line);
+    check(&line["keys"][0]);
+}

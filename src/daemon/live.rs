@@ -4,7 +4,7 @@ use super::control::Control;
 use super::flushes::Flushes;
 use super::passes::Passes;
 use super::repeats::Repeats;
-use super::statements::Statements;
+use super::statements::{Statements, Turn};
 use super::watch::Watch;
 use super::{Context, Ended};
 use crate::config::model::{Config, Delivery, TableName};
@@ -81,6 +81,8 @@ pub(super) struct Live<'a> {
     pub(super) late: HashMap<u64, Vec<crate::flow::ledger::Ticket>>,
     /// Everything up to here was read (not: deleted).
     pub(super) seen: Snapshot,
+    /// The batch under way, while it has more pages.
+    pub(super) batch: Option<Batch>,
     /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
     pub(super) proven: bool,
     /// Something was delivered since the position last moved.
@@ -93,6 +95,14 @@ pub(super) struct Live<'a> {
     /// A drain must be over by then.
     pub(super) drain_by: Option<Instant>,
     pub(super) draining: Option<Ended>,
+}
+
+/// A batch of which pages are left to read.
+#[derive(Debug)]
+pub(super) struct Batch {
+    target: Snapshot,
+    after: (i64, i64),
+    ticket: crate::flow::ledger::Ticket,
 }
 
 /// What the loop waits for.
@@ -160,6 +170,9 @@ impl Live<'_> {
 
     /// When something is due at the latest.
     fn next_deadline(&self, now: Instant) -> Instant {
+        if self.batch.is_some() && self.reads() || self.repeats.reading() && self.roomy() {
+            return now;
+        }
         let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick);
         if self.reads() {
             at = at.min(match self.bell.next(now) {
@@ -184,10 +197,12 @@ impl Live<'_> {
 
     /// Whether the journal is read now: not beyond what memory may hold, not while draining.
     fn reads(&self) -> bool {
-        self.journal.is_some()
-            && self.draining.is_none()
-            && self.statements.keys() < MOST_KEYS
-            && self.passes.waiting() < MOST_PATTERNS
+        self.journal.is_some() && self.draining.is_none() && self.roomy()
+    }
+
+    /// Whether memory has room for another page.
+    fn roomy(&self) -> bool {
+        self.statements.keys() < MOST_KEYS && self.passes.waiting() < MOST_PATTERNS
     }
 
     /// Performs everything that is due.
@@ -195,7 +210,9 @@ impl Live<'_> {
         for (key, tickets, what) in self.debounce.ended(now) {
             self.debounced(key, &tickets, what, now).await?;
         }
-        if self.reads() {
+        if self.batch.is_some() && self.reads() {
+            self.poll().await?;
+        } else if self.reads() {
             match self.bell.next(now) {
                 Next::Poll => self.poll().await?,
                 Next::TryLock => {
@@ -205,7 +222,9 @@ impl Live<'_> {
                 Next::Wait(_) => {}
             }
         }
-        self.repeats_due(now).await?;
+        if self.roomy() {
+            self.repeats_due(now).await?;
+        }
         self.flushes_due(now).await?;
         self.expire_slices(now).await?;
         self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
@@ -221,44 +240,38 @@ impl Live<'_> {
         self.drained(now)
     }
 
-    /// Reads one page, or several while pages are full.
+    /// Reads one page: the next of the batch under way, or the first of a new one. One page a turn, so that a long batch
+    /// starves nothing else that is due, and so that the limits of [`Live::reads`] hold within a batch too.
     async fn poll(&mut self) -> Step {
         let Some(journal) = &self.journal else { return Ok(()) };
-        let page = journal.page(&self.session, &self.seen, None, (0, 0)).await.map_err(|e| postgres(&e))?;
+        let batch = self.batch.take();
+        let (target, after) = batch.as_ref().map_or((None, (0, 0)), |b| (Some(&b.target), b.after));
+        let mut page = journal.page(&self.session, &self.seen, target, after).await.map_err(|e| postgres(&e))?;
         // No floor: nothing was ever retired.
-        let gone = page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor));
-        if gone {
-            // Retention went past us between two polls, which it never should: what was deleted is unknown.
+        if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
+            // Retention went past us, which it never should between two polls: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
         self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
-        if self.bell.polled(found, Instant::now()) {
+        if self.bell.polled(found || batch.is_some(), Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
         }
-        if !found {
+        if !found && batch.is_none() {
             self.ledger.pass_over(&page.target);
             self.seen = page.target;
             return Ok(());
         }
         self.dirty = true;
-        let ticket = self.ledger.open(page.target.clone());
-        let mut page = page;
-        loop {
-            self.deliver(std::mem::take(&mut page.changes), Some(ticket), super::statements::Turn::First).await?;
-            let Some(after) = page.next else { break };
-            let Some(journal) = &self.journal else { break };
-            page =
-                journal.page(&self.session, &self.seen, Some(&page.target), after).await.map_err(|e| postgres(&e))?;
-            if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
-                return Err(Ended::TooOld);
+        let ticket = batch.map_or_else(|| self.ledger.open(page.target.clone()), |b| b.ticket);
+        self.deliver(std::mem::take(&mut page.changes), Some(ticket), Turn::First).await?;
+        match page.next {
+            Some(after) => self.batch = Some(Batch { target: page.target, after, ticket }),
+            None => {
+                self.seen = page.target;
+                self.release(ticket, Instant::now());
             }
-            self.context.observer.beat();
-            // A long batch must not starve what else is due.
-            self.passes.start(&self.config.redis, self.config.limits.over_limit, Instant::now());
         }
-        self.seen = page.target;
-        self.release(ticket, Instant::now());
         self.bell.hurry(Instant::now());
         Ok(())
     }
@@ -348,7 +361,8 @@ impl Live<'_> {
     /// While draining: ends when nothing is outstanding and the position says so, or when time is up.
     fn drained(&mut self, now: Instant) -> Step {
         let Some(by) = self.drain_by else { return Ok(()) };
-        let done = self.ledger.is_idle() && self.passes.is_idle() && self.beacon.is_none();
+        // A batch of which pages are left was begun before the drain; it is read again after the next start.
+        let done = (self.ledger.is_idle() || self.batch.is_some()) && self.passes.is_idle() && self.beacon.is_none();
         let told = !self.proven || self.position.record().pos.as_ref() == Some(self.ledger.settled());
         if (done && told) || now >= by {
             return Err(self.draining.take().unwrap_or(Ended::Stop));

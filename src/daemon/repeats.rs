@@ -22,8 +22,17 @@ struct Repeat {
     due: VecDeque<(Instant, Snapshot)>,
     /// A change for this delay was delivered that no entry of `due` covers yet.
     touched: bool,
-    /// The repetition under way: up to where, and how many statements of it are outstanding.
-    busy: Option<(Snapshot, usize)>,
+    /// The repetition under way.
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+struct Busy {
+    up_to: Snapshot,
+    /// Statements outstanding, and one for the reading itself.
+    outstanding: usize,
+    /// From where pages are still to be read, and behind which row; None: all are read, or there are none.
+    reading: Option<(Snapshot, (i64, i64))>,
 }
 
 /// All delays of the configuration, in milliseconds.
@@ -88,11 +97,12 @@ impl Repeats {
     pub(super) fn up_to(&mut self, snapshot: &Snapshot) -> BTreeMap<u64, Snapshot> {
         let mut out = BTreeMap::new();
         for (ms, repeat) in &mut self.by_delay {
-            if repeat.position.is_some() && repeat.due.is_empty() && !repeat.touched && repeat.busy.is_none() {
-                // Nothing waits: the second position is where the first is.
-                repeat.position = Some(snapshot.clone());
-            }
+            // A second position ahead of this beacon's snapshot waits for the next beacon.
             if repeat.position.as_ref().is_some_and(|p| snapshot.contains(p)) {
+                if repeat.due.is_empty() && !repeat.touched && repeat.busy.is_none() {
+                    // Nothing waits: the second position is where the first is.
+                    repeat.position = Some(snapshot.clone());
+                }
                 repeat.recorded.clone_from(&repeat.position);
             }
             if let Some(recorded) = &repeat.recorded {
@@ -104,19 +114,19 @@ impl Repeats {
 
     /// A statement of a repetition begins.
     pub(super) fn began(&mut self, ms: u64) {
-        if let Some((_, outstanding)) = self.by_delay.get_mut(&ms).and_then(|r| r.busy.as_mut()) {
-            *outstanding += 1;
+        if let Some(busy) = self.by_delay.get_mut(&ms).and_then(|r| r.busy.as_mut()) {
+            busy.outstanding += 1;
         }
     }
 
     /// A statement of a repetition, or its reading, has ended.
     pub(super) fn ended(&mut self, ms: u64) {
         let Some(repeat) = self.by_delay.get_mut(&ms) else { return };
-        if let Some((snapshot, outstanding)) = repeat.busy.take() {
-            if outstanding > 1 {
-                repeat.busy = Some((snapshot, outstanding - 1));
+        if let Some(busy) = repeat.busy.take() {
+            if busy.outstanding > 1 {
+                repeat.busy = Some(Busy { outstanding: busy.outstanding - 1, ..busy });
             } else {
-                repeat.position = Some(snapshot);
+                repeat.position = Some(busy.up_to);
             }
         }
     }
@@ -129,42 +139,62 @@ impl Repeats {
         }
     }
 
-    /// Repetitions that are due: `(delay, from, up to)`. They count as busy from now on.
-    fn take_due(&mut self, now: Instant) -> Vec<(u64, Option<Snapshot>, Snapshot)> {
+    /// Begins the repetitions that are due; returns those that have no position to read from: `(delay, up to)`.
+    fn begin_due(&mut self, now: Instant) -> Vec<(u64, Snapshot)> {
         let mut out = Vec::new();
         for (ms, repeat) in self.by_delay.iter_mut().filter(|(_, r)| r.busy.is_none()) {
             let mut last = None;
             while repeat.due.front().is_some_and(|(at, _)| *at <= now) {
                 last = repeat.due.pop_front().map(|(_, snapshot)| snapshot);
             }
-            if let Some(snapshot) = last {
-                repeat.busy = Some((snapshot.clone(), 1));
-                out.push((*ms, repeat.position.clone(), snapshot));
+            let Some(up_to) = last else { continue };
+            let reading = repeat.position.clone().map(|from| (from, (0, 0)));
+            if reading.is_none() {
+                out.push((*ms, up_to.clone()));
             }
+            repeat.busy = Some(Busy { up_to, outstanding: 1, reading });
         }
         out
+    }
+
+    /// The next page that a repetition wants: `(delay, from, up to, behind)`.
+    fn next_page(&self) -> Option<(u64, Snapshot, Snapshot, (i64, i64))> {
+        self.by_delay.iter().find_map(|(ms, repeat)| {
+            let busy = repeat.busy.as_ref()?;
+            let (from, after) = busy.reading.as_ref()?;
+            Some((*ms, from.clone(), busy.up_to.clone(), *after))
+        })
+    }
+
+    /// Where the page behind the one just read begins; None: it was the last.
+    fn page_read(&mut self, ms: u64, next: Option<(i64, i64)>) {
+        if let Some(busy) = self.by_delay.get_mut(&ms).and_then(|r| r.busy.as_mut()) {
+            busy.reading = busy.reading.take().and_then(|(from, _)| Some((from, next?)));
+        }
+    }
+
+    /// Whether a page is wanted now.
+    pub(super) fn reading(&self) -> bool {
+        self.by_delay.values().any(|r| r.busy.as_ref().is_some_and(|b| b.reading.is_some()))
     }
 }
 
 impl Live<'_> {
-    /// Begins the repetitions that are due.
+    /// Begins the repetitions that are due and reads one page of one: fresh changes come in between.
     pub(super) async fn repeats_due(&mut self, now: Instant) -> Step {
-        for (ms, from, up_to) in self.repeats.take_due(now) {
-            let Some(from) = from else {
-                self.flush_again(ms, up_to).await?;
-                continue;
-            };
-            let mut after = (0, 0);
-            while let Some(journal) = &self.journal {
-                let mut page =
-                    journal.page(&self.session, &from, Some(&up_to), after).await.map_err(|e| postgres(&e))?;
-                if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
-                    return Err(super::Ended::TooOld);
-                }
-                self.deliver(std::mem::take(&mut page.changes), None, Turn::Repeat(ms)).await?;
-                let Some(next) = page.next else { break };
-                after = next;
-            }
+        for (ms, up_to) in self.repeats.begin_due(now) {
+            self.flush_again(ms, up_to).await?;
+        }
+        let (Some((ms, from, up_to, after)), Some(journal)) = (self.repeats.next_page(), &self.journal) else {
+            return Ok(());
+        };
+        let page = journal.page(&self.session, &from, Some(&up_to), after).await.map_err(|e| postgres(&e))?;
+        if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
+            return Err(super::Ended::TooOld);
+        }
+        self.deliver(page.changes, None, Turn::Repeat(ms)).await?;
+        self.repeats.page_read(ms, page.next);
+        if page.next.is_none() {
             self.repeats.ended(ms);
         }
         Ok(())
@@ -197,10 +227,13 @@ mod tests {
     fn the_second_position_follows_a_delay_behind_and_only_when_its_statements_have_ended() {
         let now = Instant::now();
         let mut r = one(now, Some(3));
-        assert!(r.take_due(now).is_empty());
+        assert!(r.begin_due(now).is_empty() && !r.reading());
         let later = now + Duration::from_secs(1);
-        assert_eq!(r.take_due(later), [(1000, Some(at(3)), at(5))]);
+        assert!(r.begin_due(later).is_empty());
+        assert_eq!(r.next_page(), Some((1000, at(3), at(5), (0, 0))));
         r.began(1000);
+        r.page_read(1000, None);
+        assert!(!r.reading());
         r.ended(1000);
         assert_eq!(r.up_to(&at(9))[&1000], at(3), "one statement is outstanding");
         r.ended(1000);
@@ -216,7 +249,7 @@ mod tests {
     fn a_batch_that_touched_behind_a_settled_one_is_not_forgotten() {
         let now = Instant::now();
         let mut r = one(now, Some(5));
-        r.take_due(now + Duration::from_secs(1));
+        r.begin_due(now + Duration::from_secs(1));
         r.ended(1000);
         r.touch(1000);
         r.settled(&at(6), false, now);
@@ -229,7 +262,7 @@ mod tests {
     fn without_a_position_the_record_stays_without() {
         let now = Instant::now();
         let mut r = one(now, None);
-        assert_eq!(r.take_due(now + Duration::from_secs(1)), [(1000, None, at(5))]);
+        assert_eq!(r.begin_due(now + Duration::from_secs(1)), [(1000, at(5))]);
         assert!(r.up_to(&at(9)).is_empty());
         r.flushed(1000, at(5));
         assert_eq!(r.up_to(&at(9))[&1000], at(9), "nothing waits any more");

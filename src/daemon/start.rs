@@ -117,6 +117,7 @@ pub(super) async fn open<'a>(
         assembler: notify::assembler(),
         later: notify::Later::default(),
         late: HashMap::new(),
+        batch: None,
         proven: doubt.is_none() && journal.is_some(),
         dirty: true,
         beacon: None,

@@ -38,8 +38,10 @@ impl LogHandle {
 
 /// Sends events to where `[log]` wants them, for the whole process.
 ///
+/// Where journald is wanted and does not answer, lines go to stderr as JSON, and the first one says so.
+///
 /// # Errors
-/// Says why: it was called before, or journald was asked for and does not answer.
+/// It was called before.
 pub fn init(log: &Log) -> Result<LogHandle, String> {
     let (level, handle) = reload::Layer::new(level_filter(log.level));
     let ours = filter::filter_fn(|meta| meta.target() == TARGET);
@@ -47,15 +49,15 @@ pub fn init(log: &Log) -> Result<LogHandle, String> {
     let stderr = std::io::stderr();
     let terminal = stderr.is_terminal();
     let format = choose(log.format, std::env::var("JOURNAL_STREAM").ok().as_deref(), stderr_id(), terminal);
-    let result = match format {
-        LogFormat::Journald => {
-            let layer = tracing_journald::layer().map_err(|e| {
-                format!("journald does not answer: {e}; set log.format = \"json\" or \"text\" where there is none")
-            })?;
-            registry.with(journald(layer).with_filter(ours)).try_init()
-        }
+    let (journal, missing) = match (format == LogFormat::Journald).then(tracing_journald::layer) {
+        Some(Ok(layer)) => (Some(journald(layer)), None),
+        Some(Err(e)) => (None, Some(e)),
+        None => (None, None),
+    };
+    let result = match (format, journal) {
+        (_, Some(layer)) => registry.with(layer.with_filter(ours)).try_init(),
         // A reader that has gone away (`2>&1 | head`) must not stop evictions: errors of writing are not reported.
-        LogFormat::Json => registry
+        (LogFormat::Json | LogFormat::Journald, None) => registry
             .with(
                 tracing_subscriber::fmt::layer()
                     .json()
@@ -66,7 +68,7 @@ pub fn init(log: &Log) -> Result<LogHandle, String> {
                     .with_filter(ours),
             )
             .try_init(),
-        LogFormat::Text | LogFormat::Auto => registry
+        (LogFormat::Text | LogFormat::Auto, None) => registry
             .with(
                 tracing_subscriber::fmt::layer()
                     .event_format(TextFormat)
@@ -78,6 +80,12 @@ pub fn init(log: &Log) -> Result<LogHandle, String> {
             .try_init(),
     };
     result.map_err(|e| e.to_string())?;
+    if let Some(e) = missing {
+        let text = format!(
+            "journald does not answer ({e}), so lines go to stderr as JSON; set log.format where there is none"
+        );
+        notice(&Notice::warn("warning", text));
+    }
     Ok(LogHandle(handle))
 }
 

@@ -4,7 +4,7 @@
 
 use super::clock::{Now, unix_seconds};
 use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statement};
-use super::notices::{CONDITION_CODES, condition_code, crate_version, flush_code};
+use super::notices::{CONDITION_CODES, STUCK, condition_code, crate_version, flush_code};
 use super::status::{EdgeId, evicted, server_code};
 use super::words::is_repeat;
 use crate::config::model::{Mode, Op};
@@ -250,6 +250,12 @@ impl Metrics {
             self.condition.get_or_create(&label).set(i64::from(set.contains(code)));
         }
         self.ready.set(i64::from(set.is_empty()));
+    }
+
+    /// What only shows when somebody looks: whether the loop stands still, and so whether the daemon is ready.
+    pub(super) fn seen(&self, stuck: bool, ready: bool) {
+        self.condition.get_or_create(&[("condition", STUCK.to_owned())]).set(i64::from(stuck));
+        self.ready.set(i64::from(ready));
     }
 
     pub(super) fn connected(&self, server: Server, connected: bool) {

@@ -209,8 +209,11 @@ pub fn condition_code(c: &Condition) -> &'static str {
     }
 }
 
-/// All that [`condition_code`] gives.
-pub const CONDITION_CODES: [&str; 11] = [
+/// The reason that nobody sets: a loop that stands still cannot. [`super::Observer`] finds it by the missing beat.
+pub const STUCK: &str = "stuck";
+
+/// All that [`condition_code`] gives, and [`STUCK`].
+pub const CONDITION_CODES: [&str; 12] = [
     "starting",
     "postgres_down",
     "redis_down",
@@ -222,6 +225,7 @@ pub const CONDITION_CODES: [&str; 11] = [
     "flushing",
     "probe",
     "paused",
+    STUCK,
 ];
 
 /// Why caches are flushed, for people.
@@ -401,7 +405,7 @@ mod tests {
             Condition::Probe,
             Condition::Paused,
         ];
-        assert_eq!(all.each_ref().map(condition_code), CONDITION_CODES);
+        assert_eq!(all.each_ref().map(condition_code)[..], CONDITION_CODES[..11]);
         assert_eq!(flush_code(&FlushReason::Fork("timeline 2".into())), "fork");
         assert_eq!(flush_reason(&FlushReason::LostCaptures(3)), "3 captures could not be written to the journal");
     }

@@ -191,10 +191,17 @@ impl Observer {
         write_notices(lines);
     }
 
-    /// Whether no reason against it is set.
+    /// Whether no reason against it is set, and the loop lives: what stands still evicts nothing.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.state().conditions.is_empty()
+        self.is_ready_at(Now::read())
+    }
+
+    /// The same at a given time.
+    #[must_use]
+    pub fn is_ready_at(&self, now: Now) -> bool {
+        let state = self.state();
+        state.conditions.is_empty() && state.is_alive(now)
     }
 
     /// The reasons: which, why and what to do, since when.
@@ -223,7 +230,7 @@ impl Observer {
     /// The same at a given time.
     #[must_use]
     pub fn is_alive_at(&self, now: Now) -> bool {
-        now.instant.saturating_duration_since(self.state().beat.instant) <= BEAT_LIMIT
+        self.state().is_alive(now)
     }
 
     /// Prints the summaries and counts that are due. The admin server calls it every second, so that the last repeats
@@ -260,17 +267,18 @@ impl Observer {
     /// The same at a given time.
     #[must_use]
     pub fn status_at(&self, now: Now) -> StatusReport {
-        let alive = self.is_alive_at(now);
         let state = self.state();
+        let alive = state.is_alive(now);
+        let stuck = (!alive).then(|| stuck(state.beat.wall + BEAT_LIMIT));
         StatusReport {
             version: crate_version().to_owned(),
             started_at: rfc3339(self.0.started.wall),
             uptime_s: now.instant.saturating_duration_since(self.0.started.instant).as_secs(),
             mode: state.mode.as_str().to_owned(),
             config: state.config.clone(),
-            ready: state.conditions.is_empty(),
+            ready: alive && state.conditions.is_empty(),
             alive,
-            reasons: state.conditions.iter().map(reason).collect(),
+            reasons: stuck.into_iter().chain(state.conditions.iter().map(reason)).collect(),
             servers: state.book.servers(),
             position: state.position.clone(),
             journal_rows: state.journal_rows,
@@ -284,6 +292,8 @@ impl Observer {
     /// The metrics in one of Prometheus' text formats.
     #[must_use]
     pub fn metrics_text(&self, format: Format) -> String {
+        let now = Now::read();
+        self.0.metrics.seen(!self.is_alive_at(now), self.is_ready_at(now));
         self.0.metrics.text(format)
     }
 
@@ -382,6 +392,10 @@ impl Observer {
 }
 
 impl State {
+    fn is_alive(&self, now: Now) -> bool {
+        now.instant.saturating_duration_since(self.beat.instant) <= BEAT_LIMIT
+    }
+
     /// A session that cannot begin connects to one server again and again while the other is away: that is no news.
     fn is_known(&self, o: &Observation) -> bool {
         matches!(o, Observation::Connected { server, to, .. } if self.book.is_connected(*server, to))
@@ -399,6 +413,16 @@ fn reason((c, (why, since)): (&Condition, &(String, SystemTime))) -> Reason {
         what: condition_words(c),
         why: why.clone(),
         since: rfc3339(*since),
+    }
+}
+
+fn stuck(since: SystemTime) -> Reason {
+    Reason {
+        condition: notices::STUCK.to_owned(),
+        what: "the loop stands still".to_owned(),
+        why: "it has not been heard of for 15 s: systemd's watchdog restarts it; without systemd, restart it"
+            .to_owned(),
+        since: rfc3339(since),
     }
 }
 
@@ -502,7 +526,12 @@ mod tests {
         assert!(!o.is_alive_at(t0 + Duration::from_secs(16)));
         o.beat_at(t0 + Duration::from_secs(16));
         assert!(o.is_alive_at(t0 + Duration::from_secs(30)));
-        assert!(!o.status_at(t0 + Duration::from_secs(40)).alive);
+        o.condition_at(t0, Condition::Starting, None);
+        assert!(o.is_ready_at(t0 + Duration::from_secs(30)));
+        let late = t0 + Duration::from_secs(40);
+        assert!(!o.is_ready_at(late));
+        let status = o.status_at(late);
+        assert_eq!((status.alive, status.ready, status.reasons[0].condition.as_str()), (false, false, "stuck"));
     }
 
     #[test]
@@ -547,6 +576,7 @@ mod tests {
         o.report_at(t0, Observation::Started { config: "c.toml".into(), mode: Mode::Observe });
         o.set_position("5:7:");
         o.set_journal_rows(9);
+        o.beat_at(t0 + Duration::from_secs(60));
         let v = serde_json::to_value(o.status_at(t0 + Duration::from_secs(61))).unwrap();
         assert_eq!(v["edges"][0]["table"], "calls");
         assert_eq!(v["edges"][0]["deleted"], 0);

@@ -123,3 +123,21 @@ fn a_lookup_by_another_column_needs_no_primary_key() {
         "table posts: the lookup through people has no `by`, and no primary key of people is known; write `by = \"COLUMN\"` in the lookup"
     );
 }
+
+#[test]
+fn a_dropped_column_is_not_mistaken_for_a_variable_of_the_function() {
+    let names = ["found", "tg_op", "size", "tuples", "journal", "count", "i", "name", "text", "letter", "old", "new"];
+    for name in names {
+        let template = format!("k:{{{name}}}");
+        let w = World::new(
+            &format!("CREATE TABLE t (\"{name}\" int, x int)"),
+            config(&[("k", &template)], vec![table("t", vec![filtered("k", &["x"])])]),
+        );
+        w.check("INSERT INTO t VALUES (7, 1)", &["t i r [0,7]"]);
+        w.check("UPDATE t SET x = 2", &["t u r [0,7]"]);
+        w.sql(&format!("ALTER TABLE t RENAME \"{name}\" TO other"));
+        w.check("INSERT INTO t VALUES (8, 1)", &["t i x {0}"]);
+        w.check("UPDATE t SET x = 3", &["t u x {0}"]);
+        w.check("DELETE FROM t", &["t d x {0}"]);
+    }
+}

@@ -46,7 +46,9 @@ fn dump(w: &World) -> Vec<String> {
 #[test]
 fn down_leaves_no_trace_and_down_twice_is_no_error() {
     let w = World::bare(SCHEMA, two_tables());
-    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    w.sql(
+        "DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+    );
     let before = dump(&w);
     w.up().unwrap();
     assert_ne!(dump(&w), before);
@@ -72,7 +74,9 @@ fn down_keeps_a_schema_that_was_there_before() {
 #[test]
 fn the_daemons_role_can_read_what_it_needs_and_nothing_else_is_granted() {
     let w = World::bare(SCHEMA, two_tables());
-    w.sql("DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    w.sql(
+        "DO $$ BEGIN CREATE ROLE pgevict_daemon; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+    );
     w.up().unwrap();
     let daemon = w.connect();
     daemon.sql("SET ROLE pgevict_daemon");
@@ -140,8 +144,8 @@ fn every_kind_of_harm_is_drift_and_is_mended() {
         (format!("ALTER FUNCTION {function} RESET lock_timeout"), "has other settings"),
         (format!("ALTER FUNCTION {function} SECURITY INVOKER"), "has other settings"),
         (
-            "DO $x$ BEGIN EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname LIKE 'capture_calls%')), 'IF matched > 0', 'IF matched > 1'); \
-             EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname LIKE 'capture_calls%')), 'ELSIF matched > 0', 'ELSIF matched > 1'); END $x$".to_owned(),
+            "DO $x$ BEGIN EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname LIKE 'capture_calls%')), 'IF pgevict_count > 0', 'IF pgevict_count > 1'); \
+             EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname LIKE 'capture_calls%')), 'ELSIF pgevict_count > 0', 'ELSIF pgevict_count > 1'); END $x$".to_owned(),
             "has another body",
         ),
         ("DELETE FROM pgevict.layout".to_owned(), "is missing"),

@@ -132,7 +132,7 @@ fn an_application_role_without_any_right_writes_as_before() {
         config(&[("t", "t:{id}")], vec![table("t", vec![filtered("t", &["v"])])]),
     );
     w.sql(
-        "DO $$ BEGIN CREATE ROLE capture_app; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+        "DO $$ BEGIN CREATE ROLE capture_app; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
          GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON t TO capture_app; \
          ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON t TO capture_app USING (id < 10)",
     );
@@ -164,7 +164,7 @@ fn row_security_of_a_lookups_parent_degrades_instead_of_missing_rows() {
         config(&[("u", "u:{u}")], vec![child]),
     );
     w.sql(
-        "DO $$ BEGIN CREATE ROLE capture_owner; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+        "DO $$ BEGIN CREATE ROLE capture_owner; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
          DO $$ BEGIN EXECUTE 'GRANT CREATE ON DATABASE ' || current_database() || ' TO capture_owner'; END $$; \
          ALTER TABLE parent OWNER TO capture_owner; ALTER TABLE child OWNER TO capture_owner; \
          ALTER TABLE parent ENABLE ROW LEVEL SECURITY; ALTER TABLE parent FORCE ROW LEVEL SECURITY; SET ROLE capture_owner",

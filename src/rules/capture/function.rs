@@ -201,9 +201,9 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     for (op, query) in fast {
         values.push((
             match op {
-                Op::Insert => "__insert__",
-                Op::Update => "__update__",
-                _ => "__delete__",
+                Op::Insert => "TABLE __insert__",
+                Op::Update => "TABLE __update__",
+                _ => "TABLE __delete__",
             },
             query,
         ));

@@ -139,3 +139,15 @@ pub fn retire_source(schema: &str) -> String {
     let sql = in_schema(include_str!("../../../sql/journal.sql"), schema);
     sql.split("$body$").nth(1).unwrap_or_default().to_owned()
 }
+
+/// The whole migration as a file.
+#[must_use]
+pub fn script(steps: &[Step], what: &str) -> String {
+    let mut out = format!("-- Made by pgevict {}: {what}.\n", env!("CARGO_PKG_VERSION"));
+    for step in steps {
+        // A name with a line break must not end the comment.
+        let title: String = step.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        out.push_str(&format!("\n-- {title}\n{}\n", step.sql.trim_end()));
+    }
+    out
+}

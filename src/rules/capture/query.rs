@@ -11,6 +11,26 @@ use crate::rules::layout::{Class, Layout, Source};
 use crate::rules::sql::{ident, literal};
 use std::collections::BTreeSet;
 
+/// What PL/pgSQL declares in every trigger function.
+const PLPGSQL: [&str; 16] = [
+    "found",
+    "new",
+    "old",
+    "sqlerrm",
+    "sqlstate",
+    "tg_argv",
+    "tg_event",
+    "tg_level",
+    "tg_name",
+    "tg_nargs",
+    "tg_op",
+    "tg_relid",
+    "tg_relname",
+    "tg_table_name",
+    "tg_table_schema",
+    "tg_when",
+];
+
 /// Where the images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Images {
@@ -112,16 +132,17 @@ fn text(expression: &str) -> String {
 impl Compiler<'_> {
     /// INSERT and DELETE: one image, no pairing.
     fn one_image(&self, old: bool) -> String {
-        let from = format!("(SELECT {} FROM {}) AS i", self.columns(false), self.images.relation(old));
+        let from = format!("(SELECT {} FROM {}) AS i", self.columns(false, old), self.images.relation(old));
         self.single(&from)
     }
 
     /// UPDATE where every updated row counts: two times one image.
     fn unpaired(&self) -> String {
-        let columns = self.columns(false);
         let from = format!(
-            "(SELECT {columns} FROM {}\n    UNION ALL SELECT {columns} FROM {}) AS i",
+            "(SELECT {} FROM {}\n    UNION ALL SELECT {} FROM {}) AS i",
+            self.columns(false, true),
             self.images.relation(true),
+            self.columns(false, false),
             self.images.relation(false)
         );
         self.single(&from)
@@ -150,7 +171,6 @@ impl Compiler<'_> {
     /// FULL JOIN, also because it cannot be planned as a nested loop: the plan is cached for the session, and the
     /// first statement's one row says nothing about the next one's million.
     fn paired(&self) -> String {
-        let columns = self.columns(true);
         let hit = |class: &Class| {
             let changed: Vec<String> = class
                 .columns
@@ -185,6 +205,7 @@ impl Compiler<'_> {
             out.extend(self.gone(image, side));
         }
         let image = |old: bool, alias: &str| {
+            let columns = self.columns(true, old);
             format!(
                 "(SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c{}{columns}\n    FROM {}) AS {alias}",
                 if columns.is_empty() { "" } else { ", " },
@@ -213,7 +234,7 @@ impl Compiler<'_> {
     }
 
     /// The columns of the table that the query reads.
-    fn columns(&self, compared: bool) -> String {
+    fn columns(&self, compared: bool, old: bool) -> String {
         let mut names: BTreeSet<&str> = self.sources.iter().map(|s| s.own_column()).collect();
         for (_, class) in &self.classes {
             names.extend(class.when.iter().map(|w| w.column.as_str()));
@@ -224,6 +245,10 @@ impl Compiler<'_> {
         let known = self.facts.virtual_columns.get(&self.layout.table);
         let columns = names.into_iter().map(|name| match known.and_then(|v| v.get(name)) {
             Some(expression) => format!("({expression}) AS {}", ident(name)),
+            // PL/pgSQL would take its own variable where the column is gone.
+            None if PLPGSQL.contains(&name) => {
+                format!("{}.{}", if old { "pgevict_old" } else { "pgevict_new" }, ident(name))
+            }
             None => ident(name),
         });
         columns.collect::<Vec<_>>().join(", ")

@@ -1,0 +1,1948 @@
+-- Made by pgevict 0.1.0: installs or mends everything; safe to run again.
+
+-- schema pgevict
+DO $pgevict$
+BEGIN
+  IF to_regnamespace(quote_ident('pgevict')) IS NULL THEN
+    CREATE SCHEMA pgevict;
+    -- What `sql down` may remove is what carries this mark.
+    COMMENT ON SCHEMA pgevict IS 'pgevict: made by pgevict sql up';
+  END IF;
+END
+$pgevict$;
+
+-- The layouts that journal rows refer to: rows stay readable after the configuration has moved on.
+CREATE TABLE IF NOT EXISTS pgevict.layout (
+  id           bigint      CONSTRAINT layout_pkey PRIMARY KEY,
+  tbl          text        NOT NULL,
+  spec         text        NOT NULL,
+  installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The last layer of a capture: a sequence is not transactional, so it moves when nothing else could be written.
+CREATE SEQUENCE IF NOT EXISTS pgevict.lost;
+
+-- journal
+CREATE TABLE IF NOT EXISTS pgevict.journal (
+  xid     xid8        NOT NULL DEFAULT pg_current_xact_id(),
+  seq     bigint      GENERATED ALWAYS AS IDENTITY,
+  at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  layout  bigint      NOT NULL,
+  tbl     text        NOT NULL,
+  kind    "char"      NOT NULL,
+  op      "char"      NOT NULL,
+  classes integer[],
+  tuples  text[],
+  note    text,
+  CONSTRAINT journal_pkey PRIMARY KEY (xid, seq)
+) WITH (
+  -- Vacuum by count, not by share: the table is small and turns over fast.
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 10000,
+  autovacuum_vacuum_insert_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0,
+  -- Truncating the tail takes ACCESS EXCLUSIVE, which every writer would wait for.
+  vacuum_truncate = off
+);
+
+-- Insert only: what was committed before row n is durable if row n is. An updated row would slow down under a pinned horizon.
+CREATE TABLE IF NOT EXISTS pgevict.beacon (
+  n    bigint      GENERATED ALWAYS AS IDENTITY CONSTRAINT beacon_pkey PRIMARY KEY,
+  at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+  snap pg_snapshot
+) WITH (vacuum_truncate = off);
+
+-- One row: what is visible in `snap` may have been retired from the journal.
+CREATE TABLE IF NOT EXISTS pgevict.floor (
+  one  boolean     CONSTRAINT floor_pkey PRIMARY KEY DEFAULT true CONSTRAINT floor_one CHECK (one),
+  snap pg_snapshot NOT NULL
+);
+
+-- One row in an unlogged table: gone after a crash, an immediate stop and a promotion.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgevict.sentinel (
+  nonce uuid CONSTRAINT sentinel_pkey PRIMARY KEY DEFAULT gen_random_uuid()
+);
+
+-- retire(snap, at_most): deletes up to so many journal rows visible in snap, and raises the floor in the same transaction,
+-- so that no reader can miss a row without seeing that it may. Beacons that old go too.
+DO $pgevict$
+DECLARE
+  body constant text := $body$
+DECLARE
+  gone bigint;
+BEGIN
+  IF at_most <= 0 THEN
+    RETURN 0;
+  END IF;
+  WITH old AS (
+    SELECT j.xid, j.seq FROM pgevict.journal AS j
+    WHERE j.xid < pg_snapshot_xmax(retire.snap) AND pg_visible_in_snapshot(j.xid, retire.snap)
+    ORDER BY j.xid, j.seq LIMIT at_most
+  )
+  DELETE FROM pgevict.journal AS j USING old WHERE j.xid = old.xid AND j.seq = old.seq;
+  GET DIAGNOSTICS gone = ROW_COUNT;
+  IF gone > 0 THEN
+    -- The floor only rises. Snapshots of a primary are ordered by inclusion, so these two numbers order them.
+    INSERT INTO pgevict.floor AS f (snap) VALUES (retire.snap)
+    ON CONFLICT (one) DO UPDATE SET snap = excluded.snap
+    WHERE (pg_snapshot_xmax(f.snap), -(SELECT count(*) FROM pg_snapshot_xip(f.snap)))
+      < (pg_snapshot_xmax(excluded.snap), -(SELECT count(*) FROM pg_snapshot_xip(excluded.snap)));
+  END IF;
+  -- Of the beacons older than what may be retired the newest stays: somebody may ask for it.
+  DELETE FROM pgevict.beacon AS b WHERE b.n < (
+    SELECT max(older.n) FROM pgevict.beacon AS older WHERE pg_snapshot_xmax(older.snap) < pg_snapshot_xmax(retire.snap)
+  );
+  RETURN gone;
+END
+$body$;
+  signature constant text := quote_ident('pgevict') || '.retire';
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc
+    WHERE oid = to_regprocedure(signature || '(pg_snapshot,integer)') AND prosrc = body
+  ) THEN
+    EXECUTE 'CREATE OR REPLACE FUNCTION ' || signature || '(snap pg_snapshot, at_most integer) RETURNS bigint'
+      || ' LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS ' || quote_literal(body);
+    EXECUTE 'REVOKE ALL ON FUNCTION ' || signature || '(pg_snapshot, integer) FROM PUBLIC';
+  END IF;
+END
+$pgevict$;
+
+-- capture of table calls
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"public"."calls"';
+  suffix constant text := 'b205cea3';
+  layout_id constant bigint := 1800316921478510772;
+  layout_tbl constant text := 'calls';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "calls","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "user_dashboard","holes": {"user_id": 0},"via": null}]},{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status"],"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": ["user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": ["public","lead_analytics"]}]}]}';
+  needed constant text[] := ARRAY['agent_id', 'cost_cents', 'duration_seconds', 'status', 'user_id']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_calls_b205cea3']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_calls_b205cea3"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 1800316921478510772, 'calls', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 1800316921478510772, 'calls', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0,
+    i."agent_id"::text COLLATE "C" AS v1
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
+UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
+      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
+      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
+    o."user_id"::text COLLATE "C" AS o0,
+    o."agent_id"::text COLLATE "C" AS o1,
+    n."user_id"::text COLLATE "C" AS n0,
+    n."agent_id"::text COLLATE "C" AS n1
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0
+UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
+UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
+UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
+UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0,
+    i."agent_id"::text COLLATE "C" AS v1
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
+UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (1800316921478510772, 'calls', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0,
+    i."agent_id"::text COLLATE "C" AS v1
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
+UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
+      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
+      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
+    o."user_id"::text COLLATE "C" AS o0,
+    o."agent_id"::text COLLATE "C" AS o1,
+    n."user_id"::text COLLATE "C" AS n0,
+    n."agent_id"::text COLLATE "C" AS n1
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0
+UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
+UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
+UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
+UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0,
+    i."agent_id"::text COLLATE "C" AS v1
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
+UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (1800316921478510772, 'calls', 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF false THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (1800316921478510772, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
+      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
+    o."user_id"::text COLLATE "C" AS o0,
+    n."user_id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents", "duration_seconds", "status", "user_id"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$, $query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
+      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
+      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
+      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
+    o."agent_id"::text COLLATE "C" AS o0,
+    n."agent_id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['1'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h1
+UNION SELECT ARRAY['1'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h1$query$, $query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
+    o."user_id"::text COLLATE "C" AS o0,
+    n."user_id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
+UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (1800316921478510772, 'calls', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'calls' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF pgevict_journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['82a252c2363b12a31d970402154234718ae2bb720d74ed8c21ce8426b5661813']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=1800316921478510772 table=calls source=82a252c2363b12a3']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
+  levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
+  callees constant text[] := ARRAY['capture_calls_b205cea3', 'capture_calls_b205cea3', 'capture_calls_b205cea3', 'capture_calls_b205cea3']::text[];
+  enabled constant text[] := ARRAY['O', 'O', 'O', 'O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_calls_b205cea3', 'capture_row_calls_b205cea3') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_calls_b205cea3', 'capture_row_calls_b205cea3') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
+-- capture of table lead_analytics
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"public"."lead_analytics"';
+  suffix constant text := '58f0cf86';
+  layout_id constant bigint := 2268899811732888572;
+  layout_tbl constant text := 'lead_analytics';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "lead_analytics","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "call_id","lookup": {"to": ["public","calls"],"take": "user_id","by": null}}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": null}]}]}';
+  needed constant text[] := ARRAY['call_id']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_lead_analytics_58f0cf86']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_lead_analytics_58f0cf86"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 2268899811732888572, 'lead_analytics', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 2268899811732888572, 'lead_analytics', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old
+    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (2268899811732888572, 'lead_analytics', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old
+    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (2268899811732888572, 'lead_analytics', 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF false THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (2268899811732888572, 'lead_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old
+    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT vl0.t0 AS v0,
+    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id" FROM pgevict_old) AS i
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
+UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (2268899811732888572, 'lead_analytics', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'lead_analytics' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF pgevict_journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['36916bde1a8589dd403863f02417ee8765bec40f958067cf5806f234c822f51b']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=36916bde1a8589dd']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
+  levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
+  callees constant text[] := ARRAY['capture_lead_analytics_58f0cf86', 'capture_lead_analytics_58f0cf86', 'capture_lead_analytics_58f0cf86', 'capture_lead_analytics_58f0cf86']::text[];
+  enabled constant text[] := ARRAY['O', 'O', 'O', 'O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_lead_analytics_58f0cf86', 'capture_row_lead_analytics_58f0cf86') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_lead_analytics_58f0cf86', 'capture_row_lead_analytics_58f0cf86') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
+-- capture of table agents
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"public"."agents"';
+  suffix constant text := '44e13915';
+  layout_id constant bigint := 6750363748978745148;
+  layout_tbl constant text := 'agents';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "agents","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "id","lookup": null}],"edges": [{"cache": "agent","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": null,"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "agent_list","holes": {"user_id": 0},"via": null}]}]}';
+  needed constant text[] := ARRAY['id', 'user_id']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_agents_44e13915']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_agents_44e13915"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 6750363748978745148, 'agents', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 6750363748978745148, 'agents', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_old
+    UNION ALL SELECT "id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_old) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (6750363748978745148, 'agents', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_old
+    UNION ALL SELECT "id", "user_id" FROM pgevict_new) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0,
+    i."user_id"::text COLLATE "C" AS v1
+  FROM (SELECT "id", "user_id" FROM pgevict_old) AS i
+)
+SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
+UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (6750363748978745148, 'agents', 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF false THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (6750363748978745148, 'agents', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_old
+    UNION ALL SELECT "id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_old
+    UNION ALL SELECT "user_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
+  SELECT i."user_id"::text COLLATE "C" AS v0
+  FROM (SELECT "user_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (6750363748978745148, 'agents', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'agents' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF pgevict_journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['f512f81d48a11244544155ddebad2412ed7e9b2840a32ff2515aa20163c0155a']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=f512f81d48a11244']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
+  levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
+  callees constant text[] := ARRAY['capture_agents_44e13915', 'capture_agents_44e13915', 'capture_agents_44e13915', 'capture_agents_44e13915']::text[];
+  enabled constant text[] := ARRAY['O', 'O', 'O', 'O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_agents_44e13915', 'capture_row_agents_44e13915') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_agents_44e13915', 'capture_row_agents_44e13915') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
+-- capture of table users
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"public"."users"';
+  suffix constant text := '55cc0495';
+  layout_id constant bigint := 3997855020671136234;
+  layout_tbl constant text := 'users';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "users","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["credits","id","plan"],"when": [],"values": [{"column": "id","lookup": null}],"edges": [{"cache": "user_credits","holes": {"user_id": 0},"via": null}]}]}';
+  needed constant text[] := ARRAY['credits', 'id', 'plan']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_users_55cc0495']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_users_55cc0495"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 3997855020671136234, 'users', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 3997855020671136234, 'users', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
+      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
+      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
+    o."id"::text COLLATE "C" AS o0,
+    n."id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (3997855020671136234, 'users', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
+      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
+      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
+    o."id"::text COLLATE "C" AS o0,
+    n."id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3997855020671136234, 'users', 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF false THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (3997855020671136234, 'users', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT o.pgevict_n IS NOT NULL AS o,
+    n.pgevict_n IS NOT NULL AS n,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
+      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
+      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
+    o."id"::text COLLATE "C" AS o0,
+    n."id"::text COLLATE "C" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_old) AS o
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+)
+SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
+UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."id"::text COLLATE "C" AS v0
+  FROM (SELECT "id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (3997855020671136234, 'users', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'users' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF pgevict_journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['3a3206deb74f54e4a3a59b349d3b6f051c141004d16bb7c8d9ad919c40a4b3e6']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=3a3206deb74f54e4']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
+  levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
+  callees constant text[] := ARRAY['capture_users_55cc0495', 'capture_users_55cc0495', 'capture_users_55cc0495', 'capture_users_55cc0495']::text[];
+  enabled constant text[] := ARRAY['O', 'O', 'O', 'O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_users_55cc0495', 'capture_row_users_55cc0495') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_users_55cc0495', 'capture_row_users_55cc0495') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
+-- capture of table agent_analytics
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"public"."agent_analytics"';
+  suffix constant text := '472572d3';
+  layout_id constant bigint := 7827135883180513747;
+  layout_tbl constant text := 'agent_analytics';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "agent_analytics","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]}]}';
+  needed constant text[] := ARRAY['agent_id']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_agent_analytics_472572d3']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_agent_analytics_472572d3"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_count bigint := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 7827135883180513747, 'agent_analytics', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 7827135883180513747, 'agent_analytics', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSIF TG_OP = 'DELETE' THEN
+      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (7827135883180513747, 'agent_analytics', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_count > 0 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7827135883180513747, 'agent_analytics', 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    IF false THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (7827135883180513747, 'agent_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."agent_id"::text COLLATE "C" AS v0
+  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (7827135883180513747, 'agent_analytics', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'agent_analytics' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
+  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
+  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
+  -- one day fail commits.
+  IF pgevict_journal IS NOT NULL THEN
+    BEGIN
+      IF NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['09f0f8c4c7cabca1c1052817ff2b630dd805c65eb72ebd2f9c57209f4482d9b7']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=09f0f8c4c7cabca1']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
+  levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
+  callees constant text[] := ARRAY['capture_agent_analytics_472572d3', 'capture_agent_analytics_472572d3', 'capture_agent_analytics_472572d3', 'capture_agent_analytics_472572d3']::text[];
+  enabled constant text[] := ARRAY['O', 'O', 'O', 'O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_agent_analytics_472572d3', 'capture_row_agent_analytics_472572d3') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_agent_analytics_472572d3', 'capture_row_agent_analytics_472572d3') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
+-- remove captures of tables that are not configured
+DO $pgevict$
+DECLARE
+  ns constant text := 'pgevict';
+  wanted constant text[] := ARRAY['capture_calls_b205cea3', 'capture_lead_analytics_58f0cf86', 'capture_agents_44e13915', 'capture_users_55cc0495', 'capture_agent_analytics_472572d3']::text[];
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  callee record;
+  trig record;
+BEGIN
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  FOR callee IN
+    SELECT p.oid, p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname <> ALL (wanted) AND p.pronargs = 0
+      AND pg_catalog.starts_with(pg_catalog.obj_description(p.oid, 'pg_proc'), 'pgevict capture ')
+  LOOP
+    FOR trig IN
+      SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+      FROM pg_catalog.pg_trigger AS t
+      JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE t.tgfoid = callee.oid ORDER BY 2, 1
+    LOOP
+      EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trig.tgname) || ' ON ' || trig.name;
+    END LOOP;
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callee.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict$;
+
+-- rights of role pgevict
+DO $pgevict$
+DECLARE
+  ns constant text := 'pgevict';
+  daemon constant text := 'pgevict';
+  wish record;
+BEGIN
+  IF daemon = current_user OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = daemon) THEN
+    RETURN;
+  END IF;
+  IF NOT pg_catalog.has_schema_privilege(daemon, ns, 'USAGE') THEN
+    EXECUTE 'GRANT USAGE ON SCHEMA ' || pg_catalog.quote_ident(ns) || ' TO ' || pg_catalog.quote_ident(daemon);
+  END IF;
+  FOR wish IN
+    SELECT w.relation, w.privilege, c.relkind, c.oid
+    FROM (VALUES
+      ('layout', 'SELECT'), ('lost', 'SELECT'), ('journal', 'SELECT'), ('floor', 'SELECT'), ('beacon', 'SELECT'), ('beacon', 'INSERT'),
+      ('sentinel', 'SELECT'), ('sentinel', 'INSERT')
+    ) AS w (relation, privilege)
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = ns
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.relation
+  LOOP
+    IF wish.relkind = 'S' AND NOT pg_catalog.has_sequence_privilege(daemon, wish.oid, wish.privilege)
+      OR wish.relkind <> 'S' AND NOT pg_catalog.has_table_privilege(daemon, wish.oid, wish.privilege) THEN
+      EXECUTE 'GRANT ' || wish.privilege || ' ON ' || CASE wish.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+        || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(wish.relation) || ' TO ' || pg_catalog.quote_ident(daemon);
+    END IF;
+  END LOOP;
+  FOR wish IN
+    SELECT p.oid FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname = 'retire' AND NOT pg_catalog.has_function_privilege(daemon, p.oid, 'EXECUTE')
+  LOOP
+    EXECUTE 'GRANT EXECUTE ON FUNCTION ' || wish.oid::regprocedure::text || ' TO ' || pg_catalog.quote_ident(daemon);
+  END LOOP;
+END
+$pgevict$;
