@@ -11,6 +11,8 @@ mod faults;
 mod lifecycle;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/storm.rs"]
+mod storm;
 #[path = "e2e/strange_schema.rs"]
 mod strange_schema;
 

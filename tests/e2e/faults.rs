@@ -32,6 +32,7 @@ fn setup() -> Setup<'static> {
 
 fn world(setup: &Setup<'_>) -> World {
     let w = World::running(setup);
+    w.wait_position();
     fill(&w);
     w
 }

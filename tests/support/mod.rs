@@ -5,6 +5,7 @@ mod servers;
 mod world;
 
 pub(crate) use daemon::Daemon;
+pub(crate) use servers::Db;
 pub(crate) use world::{Setup, World};
 
 use std::time::Duration;

@@ -306,6 +306,17 @@ impl World {
         look(self.daemon.borrow_mut().as_mut().expect("no daemon runs"))
     }
 
+    /// Waits until Redis holds a position: what was flushed at the first start is proven, and a restart goes on from
+    /// there. Until then every new session flushes again, as it must.
+    #[track_caller]
+    pub(crate) fn wait_position(&self) {
+        self.wait_keys("the position to be proven", |redis| {
+            let record: Option<String> = redis.hget("{pgevict}:position", "rec").unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_str(&record.unwrap_or_default()).unwrap_or_default();
+            record["pos"].is_string()
+        });
+    }
+
     /// The place in the daemon's log to wait from.
     pub(crate) fn mark(&self) -> usize {
         self.daemon(|d| d.log().mark())

@@ -51,7 +51,7 @@ fn a_call_evicts_its_users_dashboard_and_its_agents_performance(delivery: Delive
     w.check("UPDATE calls SET transcript = 'hello'", &[]);
     // A call that comes or goes is the parent of the lead analytics, too.
     let gone = [&gone[..], &["lead_analytics:7"]].concat();
-    w.check("INSERT INTO calls (user_id, agent_id) VALUES (7, 3)", &gone);
+    w.check("INSERT INTO calls (id, user_id, agent_id) VALUES (9, 7, 3)", &gone);
     w.check("DELETE FROM calls WHERE user_id = 7 AND id <> 1", &gone);
 }
 
@@ -65,7 +65,7 @@ fn a_call_that_moves_evicts_both_sides(delivery: Delivery) {
 fn lead_analytics_evict_those_of_the_user_who_owns_the_call(delivery: Delivery) {
     let w = world(delivery);
     w.check("UPDATE lead_analytics SET score = 80 WHERE call_id = 1", &["lead_analytics:7"]);
-    w.check("INSERT INTO lead_analytics (call_id, score) VALUES (2, 1), (2, 2)", &["lead_analytics:8"]);
+    w.check("INSERT INTO lead_analytics (id, call_id, score) VALUES (8, 2, 1), (9, 2, 2)", &["lead_analytics:8"]);
     w.check("DELETE FROM lead_analytics", &["lead_analytics:7", "lead_analytics:8"]);
 }
 

@@ -27,13 +27,13 @@ fn a_successful_run_evicts_the_client_and_the_overview(delivery: Delivery) {
     let gone = ["metrics:3:daily", "metrics:3:by:workflow", "admin:overview"];
     w.check("UPDATE sync_runs SET status = 'succeeded', finished_at = now() WHERE client_id = 3", &gone);
     w.check("UPDATE sync_runs SET finished_at = now() WHERE client_id = 3", &[]);
-    w.check("INSERT INTO sync_runs (client_id, status) VALUES (3, 'succeeded')", &gone);
+    w.check("INSERT INTO sync_runs (id, client_id, status) VALUES (9, 3, 'succeeded')", &gone);
 }
 
 fn a_failed_run_evicts_nothing(delivery: Delivery) {
     let w = world(delivery);
     w.check("UPDATE sync_runs SET status = 'failed', finished_at = now() WHERE client_id = 4", &[]);
-    w.check("INSERT INTO sync_runs (client_id, status) VALUES (4, 'running'), (4, 'failed')", &[]);
+    w.check("INSERT INTO sync_runs (id, client_id, status) VALUES (8, 4, 'running'), (9, 4, 'failed')", &[]);
 }
 
 fn a_bulk_load_is_one_change_and_one_eviction_per_client(delivery: Delivery) {
