@@ -207,16 +207,16 @@ impl Live<'_> {
         now: Instant,
     ) -> bool {
         let table = edge.via.as_ref().unwrap_or(&layout.table);
-        let (Some(length), Some(ticket)) = (self.config.table(table).and_then(|t| t.debounce), ticket) else {
-            return false;
-        };
+        let Some(length) = self.config.table(table).and_then(|t| t.debounce) else { return false };
         let what =
             Suppressed { table: layout.table.clone(), op, cache: edge.cache.clone(), kind: target.rendered.kind() };
         match self.debounce.named(target.rendered.bytes(), length, ticket, what, now) {
             Verdict::Now => false,
             Verdict::AtEnd => {
                 // The position stays before this batch until the window's end: a crash replays it.
-                self.ledger.hold(ticket);
+                if let Some(ticket) = ticket {
+                    self.ledger.hold(ticket);
+                }
                 true
             }
         }

@@ -355,20 +355,50 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// While draining: ends when nothing is outstanding and the position says so, or when time is up.
+    /// While draining: ends when nothing is outstanding and the position says so, or when time is up. A reload that
+    /// keeps both servers keeps the session: in notify delivery a new one would be a gap.
     fn drained(&mut self, now: Instant) -> Step {
         let Some(by) = self.drain_by else { return Ok(()) };
-        // A batch of which pages are left was begun before the drain; it is read again after the next start.
+        // A batch of which pages are left was begun before the drain; it is read on, or again after the next start.
         let done = (self.ledger.is_idle() || self.batch.is_some()) && self.passes.is_idle() && self.beacon.is_none();
         let told = !self.proven || self.position.record().pos.as_ref() == Some(self.ledger.settled());
-        if (done && told) || now >= by {
-            return Err(self.draining.take().unwrap_or(Ended::Stop));
-        }
         // Without changes the position may lag behind idle polls; it need not move then.
-        if done && !self.dirty && !self.repeats.moved() {
-            return Err(self.draining.take().unwrap_or(Ended::Stop));
+        let still = !self.dirty && !self.repeats.moved();
+        if !(done && (told || still)) && now < by {
+            return Ok(());
         }
-        Ok(())
+        match self.draining.take() {
+            Some(Ended::Reload(config)) if done && self.same_servers(&config) => {
+                self.drain_by = None;
+                self.adopt(config, now);
+                Ok(())
+            }
+            ended => Err(ended.unwrap_or(Ended::Stop)),
+        }
+    }
+
+    /// Whether the session's connections serve this configuration too.
+    fn same_servers(&self, new: &Config) -> bool {
+        let old = &*self.config;
+        let (a, b) = (&old.postgres, &new.postgres);
+        (&a.url, a.delivery, &a.schema, &a.channel, a.bell) == (&b.url, b.delivery, &b.schema, &b.channel, b.bell)
+            && (&old.redis.url, &old.redis.state) == (&new.redis.url, &new.redis.state)
+    }
+
+    /// Goes on with another configuration. Nothing is outstanding; what is unproven under it is found by the audit that
+    /// is due at once.
+    fn adopt(&mut self, config: Arc<Config>, now: Instant) {
+        self.current = crate::rules::layout::layouts(&config).into_iter().map(Arc::new).collect();
+        self.layouts.extend(self.current.iter().map(|l| (l.id(), l.clone())));
+        if self.journal.is_some() {
+            let recorded = self.position.record().repeat.clone();
+            self.repeats = Repeats::new(&config, &recorded, self.ledger.settled(), now);
+        }
+        self.flushes = Flushes::default();
+        self.watch.adopt(&config);
+        self.config = config;
+        self.next_audit = now;
+        self.context.observer.report(Observation::Reloaded);
     }
 
     /// What a fault of the position means for the session.

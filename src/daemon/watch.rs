@@ -73,6 +73,13 @@ impl Watch {
         }
     }
 
+    /// Follows a new configuration; what is known about triggers waits for the next audit.
+    pub(super) fn adopt(&mut self, config: &Config) {
+        self.looking = None;
+        self.flushing = None;
+        self.protection = Protection::new(&config.limits, &config.redis);
+    }
+
     /// Whether the edge's capture is in place and as the configuration wants it.
     pub(super) fn is_live(&self, table: &TableName, cache: &str) -> bool {
         !self.dead.contains_key(&(table.clone(), cache.to_owned()))

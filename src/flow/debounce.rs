@@ -40,15 +40,15 @@ impl<W> Default for Debounce<W> {
 }
 
 impl<W> Debounce<W> {
-    /// `key` was named by the batch of `ticket`. On [`Verdict::AtEnd`] the ticket is kept (hold it in the ledger) and
-    /// `what` is returned by [`Debounce::ended`].
-    pub fn named(&mut self, key: &[u8], length: Duration, ticket: Ticket, what: W, now: Instant) -> Verdict {
+    /// `key` was named by the batch of `ticket` (None: notify delivery, which has no batches). On [`Verdict::AtEnd`] the
+    /// ticket is kept (hold it in the ledger) and `what` is returned by [`Debounce::ended`].
+    pub fn named(&mut self, key: &[u8], length: Duration, ticket: Option<Ticket>, what: W, now: Instant) -> Verdict {
         if let Some(window) = self.windows.get_mut(key)
             && now < window.ends
         {
             match &mut window.suppressed {
-                Some((tickets, _)) => tickets.push(ticket),
-                None => window.suppressed = Some((vec![ticket], what)),
+                Some((tickets, _)) => tickets.extend(ticket),
+                None => window.suppressed = Some((ticket.into_iter().collect(), what)),
             }
             return Verdict::AtEnd;
         }
@@ -101,13 +101,13 @@ mod tests {
         let length = Duration::from_millis(250);
         let at = |ms| start + Duration::from_millis(ms);
         let mut d = Debounce::default();
-        assert_eq!(d.named(b"k", length, ticket, 1, at(0)), Verdict::Now);
-        assert_eq!(d.named(b"k", length, ticket, 2, at(100)), Verdict::AtEnd);
-        assert_eq!(d.named(b"k", length, ticket, 3, at(200)), Verdict::AtEnd);
-        assert_eq!(d.named(b"other", length, ticket, 4, at(200)), Verdict::Now);
+        assert_eq!(d.named(b"k", length, Some(ticket), 1, at(0)), Verdict::Now);
+        assert_eq!(d.named(b"k", length, Some(ticket), 2, at(100)), Verdict::AtEnd);
+        assert_eq!(d.named(b"k", length, Some(ticket), 3, at(200)), Verdict::AtEnd);
+        assert_eq!(d.named(b"other", length, None, 4, at(200)), Verdict::Now);
         assert!(d.ended(at(249)).is_empty());
         assert_eq!(d.ended(at(250)), [(b"k".to_vec(), vec![ticket, ticket], 2)]);
-        assert_eq!(d.named(b"k", length, ticket, 5, at(251)), Verdict::Now, "a new window begins");
+        assert_eq!(d.named(b"k", length, Some(ticket), 5, at(251)), Verdict::Now, "a new window begins");
         assert!(d.ended(at(9999)).is_empty());
         assert_eq!(d.next_end(), None);
     }
