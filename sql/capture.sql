@@ -65,15 +65,31 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;

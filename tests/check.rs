@@ -228,7 +228,8 @@ fn the_servers_are_held_against_the_configuration() {
     let ran = check("", "", &lookup("calls", "call_id", ""));
     assert_eq!((ran.code, ran.codes()), (Some(0), vec!["PE511".to_owned()]), "{}{}", ran.stdout, ran.stderr);
 
-    let cases: [(&str, &str, String, i32, &[&str], &str); 10] = [
+    type Case<'a> = (&'a str, &'a str, String, i32, &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 10] = [
         ("", "", "[table.call]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `calls`?"),
         ("", "", "[table.orders]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `shop.orders`?"),
         ("", "", "[table.seen]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "is a view"),
@@ -285,6 +286,22 @@ fn the_acl_that_check_prints_is_enough_and_nothing_is_left_behind() {
     assert_eq!(ran.codes(), ["PE501"], "after `{line}`: {}", ran.stdout);
     let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("KEYS");
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn a_redis_user_who_may_not_even_select_is_told_the_line() {
+    let redis = Redis::start(&[]).unwrap_or_else(|e| panic!("{e}"));
+    let mut connection =
+        redis::Client::open(redis.url(0)).and_then(|c| c.get_connection()).expect("a connection to the new server");
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "cache", "on", ">hunter2", "~*", "+ping"])
+        .query::<()>(&mut connection)
+        .expect("accepted");
+    let url = redis.url(3).replace("redis://", "redis://cache:hunter2@");
+    let file = File::new("c.toml", &small("postgresql://u@/d?host=/nonexistent", &url, ""));
+    let ran = pgevict(&["check", "-o", "json", "-c", file.name()], &[]);
+    assert_eq!(ran.codes(), ["PE501", "PE521"], "{}", ran.stdout);
+    assert!(ran.stdout.contains("+select") && !ran.stdout.contains(PASSWORD), "{}", ran.stdout);
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn ready_says_why_not_and_then_that_it_is() {
     served.observer.condition(Condition::Down(Server::Redis), Some("WRONGPASS: check redis.password".into()));
     let no = served.pgevict(&["ready"]);
     assert_eq!(no.status.code(), Some(1));
-    assert_eq!(stdout(&no), "Redis cannot be used: WRONGPASS: check redis.password\n");
+    assert_eq!(stdout(&no), "Redis down: WRONGPASS: check redis.password\n");
     let no: Value = serde_json::from_str(&stdout(&served.pgevict(&["ready", "-o", "json"]))).unwrap();
     assert_eq!((&no["ready"], &no["reasons"][0]["condition"]), (&json!(false), &json!("redis_down")));
     served.observer.condition(Condition::Down(Server::Redis), None);

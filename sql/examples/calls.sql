@@ -178,37 +178,45 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0,
-    i."agent_id"::text COLLATE "C" AS v1
-  FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."user_id" AS v0,
+    i."agent_id" AS v1
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
 UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
-      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
-      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
-    o."user_id"::text COLLATE "C" AS o0,
-    o."agent_id"::text COLLATE "C" AS o1,
-    n."user_id"::text COLLATE "C" AS n0,
-    n."agent_id"::text COLLATE "C" AS n1
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
+    o."user_id" AS o0,
+    o."agent_id" AS o1,
+    n."user_id" AS n0,
+    n."agent_id" AS n1
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
@@ -217,47 +225,55 @@ UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
 UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
 UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
 UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0,
-    i."agent_id"::text COLLATE "C" AS v1
-  FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS i
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."user_id" AS v0,
+    i."agent_id" AS v1
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
 UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (1800316921478510772, 'calls', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0,
-    i."agent_id"::text COLLATE "C" AS v1
-  FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS i
+  SELECT i."user_id" AS v0,
+    i."agent_id" AS v1
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
 UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
-      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
-      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
-    o."user_id"::text COLLATE "C" AS o0,
-    o."agent_id"::text COLLATE "C" AS o1,
-    n."user_id"::text COLLATE "C" AS n0,
-    n."agent_id"::text COLLATE "C" AS n1
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
+    o."user_id" AS o0,
+    o."agent_id" AS o1,
+    n."user_id" AS n0,
+    n."agent_id" AS n1
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status", "user_id"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
@@ -266,9 +282,9 @@ UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
 UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
 UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
 UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0,
-    i."agent_id"::text COLLATE "C" AS v1
-  FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS i
+  SELECT i."user_id" AS v0,
+    i."agent_id" AS v1
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
@@ -300,70 +316,70 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_jou
         VALUES (1800316921478510772, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_new) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_new) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C"
-      OR o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h0,
-    o."user_id"::text COLLATE "C" AS o0,
-    n."user_id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents", "duration_seconds", "status", "user_id"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
+    o."user_id" AS o0,
+    n."user_id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents", "duration_seconds", "status", "user_id"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
 UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$, $query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id"::text COLLATE "C" IS DISTINCT FROM n."agent_id"::text COLLATE "C"
-      OR o."cost_cents"::text COLLATE "C" IS DISTINCT FROM n."cost_cents"::text COLLATE "C"
-      OR o."duration_seconds"::text COLLATE "C" IS DISTINCT FROM n."duration_seconds"::text COLLATE "C"
-      OR o."status"::text COLLATE "C" IS DISTINCT FROM n."status"::text COLLATE "C")) AS h1,
-    o."agent_id"::text COLLATE "C" AS o0,
-    n."agent_id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
+      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
+      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+    o."agent_id" AS o0,
+    n."agent_id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id", "cost_cents", "duration_seconds", "status"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['1'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h1
 UNION SELECT ARRAY['1'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h1$query$, $query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id"::text COLLATE "C" IS DISTINCT FROM n."user_id"::text COLLATE "C")) AS h2,
-    o."user_id"::text COLLATE "C" AS o0,
-    n."user_id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
+    o."user_id" AS o0,
+    n."user_id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
 UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_old) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_old) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
@@ -409,8 +425,8 @@ SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['82a252c2363b12a31d970402154234718ae2bb720d74ed8c21ce8426b5661813']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=1800316921478510772 table=calls source=82a252c2363b12a3']::text[];
+  hashes constant text[] := ARRAY['b6912512d95d68626c573bddcf1b4a4475916792ff303c50cf1a0e63516fe308']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=1800316921478510772 table=calls source=b6912512d95d6862']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -600,40 +616,56 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old
-    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
+    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (2268899811732888572, 'lead_analytics', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
@@ -641,27 +673,27 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 2
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old
-    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
+    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'DELETE' THEN $query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ END) INTO pgevict_journal USING pgevict_op;
@@ -693,27 +725,27 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ END) I
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old
-    UNION ALL SELECT "call_id" FROM pgevict_new) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
+    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
   SELECT vl0.t0 AS v0,
-    (i."call_id" IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id" FROM pgevict_old) AS i
+    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
+  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i."call_id" LIMIT 1) AS vl0 ON true
+    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
 UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] END;
@@ -760,8 +792,8 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['36916bde1a8589dd403863f02417ee8765bec40f958067cf5806f234c822f51b']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=36916bde1a8589dd']::text[];
+  hashes constant text[] := ARRAY['1f92696d9c15c831ec126a9bf3b2a2ad2e4fda0e4879135a30a4977cb6080811']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=1f92696d9c15c831']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -951,56 +983,72 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_old
-    UNION ALL SELECT "id", "user_id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
+    UNION ALL SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_old) AS i
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (6750363748978745148, 'agents', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_old
-    UNION ALL SELECT "id", "user_id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
+    UNION ALL SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0,
-    i."user_id"::text COLLATE "C" AS v1
-  FROM (SELECT "id", "user_id" FROM pgevict_old) AS i
+  SELECT i."id" AS v0,
+    i."user_id" AS v1
+  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
@@ -1031,30 +1079,30 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ END) INTO pgevict_jou
         VALUES (6750363748978745148, 'agents', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_new) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_old
-    UNION ALL SELECT "id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old
+    UNION ALL SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_old
-    UNION ALL SELECT "user_id" FROM pgevict_new) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
+    UNION ALL SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_old) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id"::text COLLATE "C" AS v0
-  FROM (SELECT "user_id" FROM pgevict_old) AS i
+  SELECT i."user_id" AS v0
+  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
@@ -1100,8 +1148,8 @@ SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['f512f81d48a11244544155ddebad2412ed7e9b2840a32ff2515aa20163c0155a']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=f512f81d48a11244']::text[];
+  hashes constant text[] := ARRAY['2aba463d585ffd679cd94d58d1afca507c89ad2c20ab2d9ee1ed960bebca61ce']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=2aba463d585ffd67']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -1291,63 +1339,79 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
-      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
-      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
-    o."id"::text COLLATE "C" AS o0,
-    n."id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
+      OR o."id" IS DISTINCT FROM n."id"
+      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
+    o."id" AS o0,
+    n."id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
 UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_old) AS i
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (3997855020671136234, 'users', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
-      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
-      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
-    o."id"::text COLLATE "C" AS o0,
-    n."id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
+      OR o."id" IS DISTINCT FROM n."id"
+      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
+    o."id" AS o0,
+    n."id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
 UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_old) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_count > 0 THEN
@@ -1377,26 +1441,26 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_
         VALUES (3997855020671136234, 'users', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_new) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits"::text COLLATE "C" IS DISTINCT FROM n."credits"::text COLLATE "C"
-      OR o."id"::text COLLATE "C" IS DISTINCT FROM n."id"::text COLLATE "C"
-      OR o."plan"::text COLLATE "C" IS DISTINCT FROM n."plan"::text COLLATE "C")) AS h0,
-    o."id"::text COLLATE "C" AS o0,
-    n."id"::text COLLATE "C" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
+      OR o."id" IS DISTINCT FROM n."id"
+      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
+    o."id" AS o0,
+    n."id" AS n0
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits", "id", "plan"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
 UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id"::text COLLATE "C" AS v0
-  FROM (SELECT "id" FROM pgevict_old) AS i
+  SELECT i."id" AS v0
+  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
@@ -1442,8 +1506,8 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['3a3206deb74f54e4a3a59b349d3b6f051c141004d16bb7c8d9ad919c40a4b3e6']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=3a3206deb74f54e4']::text[];
+  hashes constant text[] := ARRAY['342626e00823eeda6b08104be4a10f119d9f17200298a563158692f3b64aafb8']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=342626e00823eeda']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -1633,45 +1697,61 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
+    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
+      IF NOT FOUND THEN
+        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+      ELSE
+        pgevict_count := 1001;
+      END IF;
     ELSE
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (7827135883180513747, 'agent_analytics', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_count > 0 THEN
@@ -1701,17 +1781,17 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_
         VALUES (7827135883180513747, 'agent_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_new) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id" FROM pgevict_new) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
+    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id"::text COLLATE "C" AS v0
-  FROM (SELECT "agent_id" FROM pgevict_old) AS i
+  SELECT i."agent_id" AS v0
+  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
 )
 SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
@@ -1757,8 +1837,8 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['09f0f8c4c7cabca1c1052817ff2b630dd805c65eb72ebd2f9c57209f4482d9b7']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=09f0f8c4c7cabca1']::text[];
+  hashes constant text[] := ARRAY['aab1bb0c788daa647fca4a5828b605d615721dd9eb58578ff9c56b2bf17ea651']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=aab1bb0c788daa64']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];

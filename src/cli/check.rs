@@ -38,8 +38,11 @@ pub fn run(args: Args, common: &Common) -> Exit {
             if exit == Exit::Done {
                 let stage = if args.offline { "the servers were not asked" } else { "the servers fit" };
                 print_line(&format!(
-                    "{}: {caches} caches, {tables} tables, {edges} edges; {stage}",
-                    loaded.path.display()
+                    "{}: {}, {}, {}; {stage}",
+                    loaded.path.display(),
+                    count(caches, "cache"),
+                    count(tables, "table"),
+                    count(edges, "edge"),
                 ));
             }
         }
@@ -54,4 +57,9 @@ pub fn run(args: Args, common: &Common) -> Exit {
         }
     }
     exit
+}
+
+/// `1 cache`, `2 caches`.
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

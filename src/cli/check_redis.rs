@@ -6,7 +6,7 @@ use crate::rules::glob;
 use crate::rules::template::{Fill, Rendered};
 use crate::sink::connect::describe;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, cmd};
+use redis::{Cmd, cmd};
 
 /// Deletes a key that is not there, writes and deletes a key of pgevict's own: what every delivery does.
 const DELIVERY: &str = include_str!("../sink/apply.lua");
@@ -23,7 +23,7 @@ pub(super) async fn check(mut connection: MultiplexedConnection, config: &Config
     for (what, command) in attempts(config) {
         match command.query_async::<redis::Value>(&mut connection).await {
             Ok(_) => {}
-            Err(e) if is_refusal(&e) => refused.push((what, describe(&e))),
+            Err(e) if is_refusal(&describe(&e)) => refused.push((what, describe(&e))),
             Err(e) => {
                 let message = format!("Redis cannot {what}: {}", describe(&e));
                 let code = if e.is_io_error() { codes::NO_REDIS } else { codes::REDIS_UNFIT };
@@ -45,10 +45,10 @@ pub(super) async fn check(mut connection: MultiplexedConnection, config: &Config
     out
 }
 
-/// Whether an error, perhaps from within a script, is the ACL's.
-fn is_refusal(e: &RedisError) -> bool {
-    let text = describe(e);
-    text.contains("NOPERM") || text.contains("No permissions") || text.contains("ACL failure")
+/// Whether the server's words are the ACL's refusal: in its own code, from within a script, or as the client passes a
+/// refused log-in on.
+pub(super) fn is_refusal(words: &str) -> bool {
+    ["NOPERM", "no permissions", "No permissions", "ACL failure"].iter().any(|w| words.contains(w))
 }
 
 fn fitness(info: &str, config: &Config, out: &mut Vec<Problem>) {
@@ -126,7 +126,7 @@ fn attempts(config: &Config) -> Vec<(String, Cmd)> {
 }
 
 /// The ACL that is needed, as a line for `redis-cli`.
-fn acl_line(user: &str, config: &Config) -> String {
+pub(super) fn acl_line(user: &str, config: &Config) -> String {
     let mut keys = vec![format!("~{}:*", String::from_utf8_lossy(&glob::escape(config.redis.state.as_bytes())))];
     for cache in &config.caches {
         for (_, prefix) in &config.namespace.prefixes {
@@ -143,8 +143,9 @@ fn acl_line(user: &str, config: &Config) -> String {
     }
     // Globs hold characters that a shell would take: quoted, as redis-cli's own prompt takes them too.
     let keys: Vec<String> = keys.iter().map(|k| format!("'{k}'")).collect();
+    let select = if config.redis.url.db == 0 { "" } else { "+select " };
     format!(
-        "ACL SETUSER {user} on {} +ping +info +scan +hget +hmget +hset +hdel +set +exists +unlink +eval +evalsha +script|load",
+        "ACL SETUSER {user} on {} {select}+ping +info +scan +hget +hmget +hset +hdel +set +exists +unlink +eval +evalsha +script|load",
         keys.join(" ")
     )
 }

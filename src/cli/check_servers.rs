@@ -1,9 +1,15 @@
 //! The third stage of `check`: whether the servers fit the configuration.
 
 use super::{check_postgres, check_redis};
-use crate::config::model::Config;
+use crate::config::model::{Bell, Config, Delivery};
 use crate::config::{Place, Problem, codes};
+use crate::rules::sql;
+use crate::source::connect::Connected;
 use crate::{sink, source};
+use std::time::Duration;
+
+/// A notification takes milliseconds; who has not heard it after this long never will.
+const HEARING_LIMIT: Duration = Duration::from_secs(3);
 
 /// Asks both servers and returns what does not fit. A server that cannot be reached is a finding with the code
 /// [`codes::NO_POSTGRES`] or [`codes::NO_REDIS`]; the other one is asked all the same.
@@ -24,15 +30,47 @@ pub fn check(config: &Config) -> Vec<Problem> {
 }
 
 async fn postgres(config: &Config) -> Vec<Problem> {
-    match source::connect::connect(&config.postgres.url).await {
-        Ok(connected) => check_postgres::check(&connected.client, config).await,
-        Err(e) => vec![Problem::error(codes::NO_POSTGRES, Place::None, e.to_string())],
+    let mut connected = match source::connect::connect(&config.postgres.url).await {
+        Ok(connected) => connected,
+        Err(e) => return vec![Problem::error(codes::NO_POSTGRES, Place::None, e.to_string())],
+    };
+    let mut findings = check_postgres::check(&connected.client, config).await;
+    let listens = config.postgres.delivery == Delivery::Notify || config.postgres.bell == Bell::Auto;
+    if listens && !findings.iter().any(|p| p.code == codes::NO_POSTGRES) {
+        findings.extend(hearing(&mut connected, config).await.err());
+    }
+    findings
+}
+
+/// Behind a transaction pooler LISTEN is accepted and delivers nothing; on one connection alone it still looks fine.
+async fn hearing(listener: &mut Connected, config: &Config) -> Result<(), Problem> {
+    let lost = |why: String| Problem::error(codes::NO_POSTGRES, Place::None, why);
+    let described = |e: tokio_postgres::Error| lost(source::connect::describe(&e));
+    let channel = sql::ident(&format!("pgevict_check_{:016x}", rand::random::<u64>()));
+    listener.client.batch_execute(&format!("LISTEN {channel}")).await.map_err(described)?;
+    let sender = source::connect::connect(&config.postgres.url).await.map_err(|e| lost(e.to_string()))?;
+    sender.client.batch_execute(&format!("NOTIFY {channel}")).await.map_err(described)?;
+    match tokio::time::timeout(HEARING_LIMIT, listener.notifications.recv()).await {
+        Ok(Some(_)) => Ok(()),
+        _ => {
+            let message =
+                format!("a notification did not arrive from connection to connection at {}", config.postgres.url);
+            let problem = Problem::error(codes::DEAF, Place::None, message);
+            Err(problem.help("is this a transaction pooler? Name the server itself, or set bell = \"never\""))
+        }
     }
 }
 
 async fn redis(config: &Config) -> Vec<Problem> {
     match sink::connect::connect(&config.redis).await {
         Ok(connection) => check_redis::check(connection, config).await,
+        // Even logging in needs rights: the server answers, but does not let this user do anything.
+        Err(e) if check_redis::is_refusal(&e.what) => {
+            let user = config.redis.url.username.as_deref().unwrap_or("default");
+            let message = format!("the Redis user `{user}` may not even connect: {}", e.what);
+            let problem = Problem::error(codes::REDIS_RIGHTS, Place::None, message);
+            vec![problem.help(format!("set: {}", check_redis::acl_line(user, config)))]
+        }
         Err(e) => vec![Problem::error(codes::NO_REDIS, Place::None, e.to_string())],
     }
 }

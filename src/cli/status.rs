@@ -361,12 +361,9 @@ last flushes
     fn what_is_wrong_stands_at_the_top() {
         let text = shown(json!({
             "ready": false, "alive": true, "mode": "enforce",
-            "reasons": [{"what": "Redis cannot be used", "why": "WRONGPASS: check redis.password", "since": "T"}]
+            "reasons": [{"what": "Redis down", "why": "WRONGPASS: check redis.password", "since": "T"}]
         }));
-        assert!(
-            text.starts_with("pgevict : NOT READY, mode enforce, up 0 s\n  Redis cannot be used: WRONGPASS"),
-            "{text}"
-        );
+        assert!(text.starts_with("pgevict : NOT READY, mode enforce, up 0 s\n  Redis down: WRONGPASS"), "{text}");
         assert!(shown(json!({"ready": true, "alive": false})).contains("STUCK"));
     }
 

@@ -2,17 +2,16 @@
 
 use super::live::{Live, Step, Suppressed};
 use super::statements::{Asker, Ended, Turn};
-use crate::config::model::{Mode, Op, OverLimit, TableName};
+use crate::config::model::{Mode, Op, TableName};
 use crate::flow::debounce::Verdict;
 use crate::flow::ledger::Ticket;
 use crate::flow::proof::mode_of;
-use crate::observe::event::{Condition, Extent, KeyOutcome, Observation, Outcome, Statement};
+use crate::observe::event::{Extent, KeyOutcome, Observation, Outcome, Statement};
 use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::Kind;
 use crate::sink::position::MOST_KEYS;
-use crate::sink::scan::Found;
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -284,7 +283,7 @@ impl Live<'_> {
     }
 
     /// Tells everybody who asked what became of a key or pattern.
-    async fn answer(&mut self, askers: &[Asker], outcome: Outcome, now: Instant) -> Step {
+    pub(super) async fn answer(&mut self, askers: &[Asker], outcome: Outcome, now: Instant) -> Step {
         for asker in askers {
             match *asker {
                 Asker::Statement { id, slot } => {
@@ -321,129 +320,6 @@ impl Live<'_> {
         if !statement.keys.is_empty() || !statement.skipped_null.is_empty() || !statement.unresolved.is_empty() {
             self.context.observer.report(Observation::Statement(Box::new(statement)));
         }
-    }
-
-    /// What the pass under way reports.
-    pub(super) async fn found(&mut self, found: Found, now: Instant) -> Step {
-        match found {
-            Found::Keys(hits) => self.delete_found(hits, now).await,
-            Found::Broken(why) => Err(super::Ended::Down(crate::observe::event::Server::Redis, why)),
-            Found::End { scanned } => {
-                let Some(mut running) = self.passes.running.take() else { return Ok(()) };
-                for wanted in &mut running.wanted {
-                    let outcome = self.end_pattern(wanted).await?;
-                    self.answer(&wanted.askers, outcome, now).await?;
-                }
-                self.context.observer.report(Observation::PassDone {
-                    patterns: running.wanted.len(),
-                    scanned,
-                    deleted: running.deleted,
-                    took: now.saturating_duration_since(running.begun),
-                });
-                Ok(())
-            }
-        }
-    }
-
-    async fn delete_found(&mut self, hits: Vec<(Vec<u8>, Vec<usize>)>, now: Instant) -> Step {
-        let Some(running) = &mut self.passes.running else { return Ok(()) };
-        let mut gone: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
-        for (key, which) in hits {
-            if self.watch.protection.key(&key).is_some() {
-                continue;
-            }
-            for i in &which {
-                running.wanted[*i].matched += 1;
-            }
-            // Held back only while every pattern that matches it may still be refused.
-            if which.iter().all(|i| running.wanted[*i].held.is_some()) {
-                let limit = self.config.limits.max_keys_per_change;
-                for i in &which {
-                    let wanted = &mut running.wanted[*i];
-                    if let Some(held) = wanted.held.as_mut().filter(|_| wanted.matched <= limit) {
-                        held.push(key.clone());
-                    }
-                }
-            } else {
-                gone.push((key, which));
-            }
-        }
-        for chunk in gone.chunks(MOST_KEYS) {
-            let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
-            let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
-            let Some(running) = &mut self.passes.running else { return Ok(()) };
-            for ((_, which), was_there) in chunk.iter().zip(deleted) {
-                running.deleted += u64::from(was_there);
-                for i in which {
-                    running.wanted[*i].deleted += u64::from(was_there);
-                }
-            }
-        }
-        self.over_limit(now);
-        Ok(())
-    }
-
-    /// Alerts once for each pattern over its limit, and slows the pass down.
-    fn over_limit(&mut self, now: Instant) {
-        let limit = self.config.limits.max_keys_per_change;
-        let Some(running) = &mut self.passes.running else { return };
-        let mut slow = false;
-        let mut alerts = Vec::new();
-        for wanted in &mut running.wanted {
-            let by_change = wanted.askers.iter().any(|a| matches!(a, Asker::Statement { .. }));
-            if !by_change || wanted.matched <= limit {
-                continue;
-            }
-            slow |= wanted.held.is_none();
-            if !wanted.alerted {
-                wanted.alerted = true;
-                alerts.push((wanted.askers.clone(), wanted.pattern.clone(), wanted.matched, wanted.held.is_some()));
-            }
-        }
-        if slow {
-            running.throttle(now);
-        }
-        for (askers, pattern, matched, refused) in alerts {
-            let cache = askers.iter().find_map(|a| match a {
-                Asker::Statement { id, slot } => self.statements.edge(*id, *slot).map(|(_, cache)| cache),
-                Asker::Flush(_) => None,
-            });
-            let cache = cache.unwrap_or_default();
-            self.context.observer.report(Observation::OverLimit { cache, pattern, matched, refused });
-        }
-    }
-
-    /// The pass is over for this pattern: held keys go, or the edge is refused.
-    async fn end_pattern(&mut self, wanted: &mut super::passes::Wanted) -> Result<Outcome, super::Ended> {
-        let limit = self.config.limits.max_keys_per_change;
-        if let Some(held) = wanted.held.take() {
-            debug_assert_eq!(self.config.limits.over_limit, OverLimit::Refuse);
-            if wanted.matched > limit {
-                self.refuse(&wanted.askers, &wanted.pattern, wanted.matched).await?;
-                return Ok(Outcome::Refused(wanted.matched));
-            }
-            for chunk in held.chunks(MOST_KEYS) {
-                let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
-                let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
-                wanted.deleted += gone.iter().filter(|g| **g).count() as u64;
-            }
-        }
-        Ok(if wanted.deleted == 0 { Outcome::Absent } else { Outcome::Deleted(wanted.deleted) })
-    }
-
-    async fn refuse(&mut self, askers: &[Asker], pattern: &[u8], matched: u64) -> Step {
-        for asker in askers {
-            let Asker::Statement { id, slot } = asker else { continue };
-            let Some((table, cache)) = self.statements.edge(*id, *slot) else { continue };
-            let why = format!(
-                "`{}` matched {matched} keys, more than limits.max_keys_per_change: nothing was deleted; \
-                 run `pgevict evict {cache} --all`, or `pgevict evict {cache} --dismiss` to leave them",
-                String::from_utf8_lossy(pattern).escape_debug(),
-            );
-            self.watch.refused.insert((table.to_string(), cache.clone()), why.clone());
-            self.context.observer.condition(Condition::Refused { table, cache }, Some(why));
-        }
-        self.write_refused().await
     }
 }
 

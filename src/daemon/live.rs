@@ -347,9 +347,6 @@ impl Live<'_> {
 
     /// Stops reading and lets what is outstanding end.
     async fn begin_drain(&mut self, ended: Ended, now: Instant) -> Step {
-        if let Ended::Stop = ended {
-            self.context.observer.report(Observation::Stopping { why: "asked to".into() });
-        }
         self.draining = Some(ended);
         self.drain_by = Some(now + DRAIN);
         for (key, tickets, what) in self.debounce.end_all() {

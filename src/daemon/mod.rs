@@ -3,6 +3,7 @@
 pub mod control;
 mod deliver;
 mod flushes;
+mod found;
 mod live;
 mod notify;
 mod passes;

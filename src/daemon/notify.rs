@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Statements of 64 kB at most, so 1 024 of them are 64 MB at the very worst; slices of one transaction come in one go.
 const SLICES: Limits = Limits { open: 1024, bytes: 32 << 20, age: Duration::from_secs(10) };
+/// Statements that are delivered together at most.
+const PAGE: usize = 512;
 /// Second deletes that are remembered. Beyond, the oldest promise is broken, and it is said so.
 const MOST_LATER: usize = 100_000;
 
@@ -43,19 +45,18 @@ impl Live<'_> {
             ));
         }
         let mut changes = Vec::new();
-        let mut slices = self.assembler.take(sender, payload, now);
+        let mut next = Some((sender, payload.to_owned()));
         // What is there already goes in the same page: a burst costs one script, not one each.
-        while changes.len() < 512 {
-            for slice in slices.drain(..) {
+        while let Some((sender, payload)) = next.take() {
+            for slice in self.assembler.take(sender, &payload, now) {
                 match slice {
                     Slice::Pending => {}
                     Slice::Complete(statement) => changes.push(change(*statement, now)),
                     Slice::Broken(broken) => changes.extend(self.broken(&broken, now)),
                 }
             }
-            match self.session.connected.notifications.try_recv() {
-                Ok((sender, payload)) => slices = self.assembler.take(sender, &payload, now),
-                Err(_) => break,
+            if changes.len() < PAGE {
+                next = self.session.connected.notifications.try_recv().ok();
             }
         }
         self.deliver(changes, None, Turn::First).await

@@ -76,6 +76,7 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
             break End::Stopped;
         }
         asked = true;
+        observer.report(Observation::Stopping { why: "a signal came; what is outstanding ends first".into() });
         systemd::stopping("draining");
         context.stop.cancel();
     };

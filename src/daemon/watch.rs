@@ -256,10 +256,10 @@ async fn retire(
 ) -> Result<u64, String> {
     let settings = &config.postgres;
     let mut rows = 0;
-    if let Some(limit) = side.snapshot_before(settings.retention).await? {
-        if lowest.is_some_and(|l| l.contains(&limit)) {
-            rows += side.retire(&limit, SLICE).await?;
-        }
+    if let Some(limit) = side.snapshot_before(settings.retention).await?
+        && lowest.is_some_and(|l| l.contains(&limit))
+    {
+        rows += side.retire(&limit, SLICE).await?;
     }
     if let Some(limit) = side.snapshot_before(settings.retention_max).await? {
         rows += side.retire(&limit, SLICE).await?;

@@ -33,7 +33,9 @@ pub enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Polling; the last change was seen at `active`, the next poll is due.
-    Polling { active: Instant, due: Instant, pace: Duration },
+    /// `untried`: the last poll was empty after long enough a silence, and the lock was not tried since; once for each
+    /// such poll, so that a lock that cannot be had never keeps the daemon from polling.
+    Polling { active: Instant, due: Instant, pace: Duration, untried: bool },
     /// The lock is ours, and the poll that must confirm silence has not come back yet.
     Confirming,
     /// The lock is ours and silence is confirmed: writers ring.
@@ -52,7 +54,7 @@ impl Bell {
     /// A new session polls at once. `rings` is false for poll-only mode.
     #[must_use]
     pub fn new(now: Instant, rings: bool) -> Self {
-        Self { state: State::Polling { active: now, due: now, pace: BUSY }, rings }
+        Self { state: State::Polling { active: now, due: now, pace: BUSY, untried: false }, rings }
     }
 
     /// What to do at `now`.
@@ -61,17 +63,8 @@ impl Bell {
         match self.state {
             State::Confirming => Next::Poll,
             State::Polling { due, .. } if now >= due => Next::Poll,
-            State::Polling { active, due, pace } => {
-                // The lock is tried once for every poll that found nothing, right before the next one is due.
-                let silent = now.saturating_duration_since(active) >= SILENCE;
-                if silent && self.rings && due.saturating_duration_since(now) < pace / 2 {
-                    Next::TryLock
-                } else if silent && self.rings {
-                    Next::Wait(due - pace / 2 + Duration::from_micros(1))
-                } else {
-                    Next::Wait(due)
-                }
-            }
+            State::Polling { untried: true, .. } if self.rings => Next::TryLock,
+            State::Polling { due, .. } => Next::Wait(due),
             State::Asleep { since } if now >= since + FALLBACK => Next::Poll,
             State::Asleep { since } => Next::Wait(since + FALLBACK),
         }
@@ -81,7 +74,8 @@ impl Bell {
     pub fn locked(&mut self, got: bool, now: Instant) {
         if got {
             self.state = State::Confirming;
-        } else if let State::Polling { due, pace, .. } = &mut self.state {
+        } else if let State::Polling { due, pace, untried, .. } = &mut self.state {
+            *untried = false;
             *pace = (*pace * 2).min(SLOWEST);
             *due = now + *pace;
         }
@@ -90,13 +84,15 @@ impl Bell {
     /// A poll came back. Returns whether the lock must be given back now.
     pub fn polled(&mut self, found: bool, now: Instant) -> bool {
         match (&mut self.state, found) {
-            (State::Polling { active, due, pace }, true) => {
-                (*active, *due, *pace) = (now, now + BUSY, BUSY);
+            (State::Polling { active, due, pace, untried }, true) => {
+                (*active, *due, *pace, *untried) = (now, now + BUSY, BUSY, false);
                 false
             }
-            (State::Polling { active, due, pace }, false) => {
+            (State::Polling { active, due, pace, untried }, false) => {
+                let silent = now.saturating_duration_since(*active) >= SILENCE;
+                *untried = silent;
                 // Poll-only mode slows down by itself; with a bell it is the refused lock that slows.
-                if !self.rings && now.saturating_duration_since(*active) >= SILENCE {
+                if silent && !self.rings {
                     *pace = (*pace * 2).min(SLOWEST);
                 }
                 *due = now + *pace;
@@ -107,7 +103,7 @@ impl Bell {
                 false
             }
             (State::Confirming | State::Asleep { .. }, true) => {
-                self.state = State::Polling { active: now, due: now + BUSY, pace: BUSY };
+                self.state = State::Polling { active: now, due: now + BUSY, pace: BUSY, untried: false };
                 true
             }
         }

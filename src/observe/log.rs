@@ -198,7 +198,7 @@ impl Visit for Message {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::words::tests::{k, update};
     use super::*;
     use crate::observe::event::Outcome;
@@ -255,8 +255,8 @@ mod tests {
         tracing::error!(target: "somebody_else", "not ours");
     }
 
-    #[test]
-    fn text_is_time_level_and_message() {
+    /// What `work` logs at level info, as text without the time.
+    pub(crate) fn logged(work: impl FnOnce()) -> Vec<String> {
         let sink = Sink::default();
         let writer = sink.clone();
         let layer = tracing_subscriber::fmt::layer()
@@ -264,12 +264,14 @@ mod tests {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .with_filter(filter::filter_fn(|meta| meta.target() == TARGET));
-        let subscriber = Registry::default().with(LevelFilter::INFO).with(layer);
-        tracing::subscriber::with_default(subscriber, some_lines);
-        let text = sink.text();
-        let lines: Vec<&str> = text.lines().map(|l| l.split_once(' ').unwrap().1).collect();
+        tracing::subscriber::with_default(Registry::default().with(LevelFilter::INFO).with(layer), work);
+        sink.text().lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn text_is_time_level_and_message() {
         assert_eq!(
-            lines,
+            logged(some_lines),
             ["INFO  evict calls.update user_id=7: a:7 deleted, b:7:* absent (lag=8ms took=3ms)", "WARN  Redis is away"]
         );
     }

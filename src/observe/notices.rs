@@ -63,7 +63,7 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
         .repeating(server.as_str()),
         Observation::Disconnected { server, why, retry_in } => Notice::warn(
             "disconnected",
-            format!("{} cannot be used: {}; next try in {}", server.as_str(), one_line(why), millis(*retry_in)),
+            format!("{} down: {}; next try in {}", server.as_str(), one_line(why), millis(*retry_in)),
         )
         .repeating(&format!("{}:{why}", server.as_str())),
         Observation::Resumed { position } => {
@@ -178,7 +178,7 @@ pub fn condition_words(c: &Condition) -> String {
     let edge = |table: &dyn std::fmt::Display, cache: &str| one_line(&format!("{table} → {cache}"));
     match c {
         Condition::Starting => "starting".into(),
-        Condition::Down(server) => format!("{} cannot be used", server.as_str()),
+        Condition::Down(server) => format!("{} down", server.as_str()),
         Condition::SchemaMissing => "pgevict's schema is missing".into(),
         Condition::NotLive { table, cache } => format!("{} is not live", edge(table, cache)),
         Condition::Standby => "standby".into(),
@@ -328,7 +328,7 @@ mod tests {
                 retry_in: Duration::from_millis(1500),
             },
             LogLevel::Warn,
-            "PostgreSQL cannot be used: connection refused\\nIs it running?; next try in 1500ms",
+            "PostgreSQL down: connection refused\\nIs it running?; next try in 1500ms",
         );
         check(
             Observation::Warning { what: "admin socket", detail: "taken".into() },

@@ -143,6 +143,11 @@ impl Observer {
             let mut state = self.state();
             let state = &mut *state;
             lines.extend(state.due(now));
+            if observation == Observation::Stopped {
+                // The last line is to be the last.
+                let held = state.repeats.drain(now.instant).into_iter().chain(state.flood.drain());
+                lines.extend(held.map(Line::Notice));
+            }
             match observation {
                 Observation::Statement(s) => {
                     self.statement(now, state, &s, &mut lines);
@@ -331,11 +336,10 @@ impl Observer {
         let metrics = &self.0.metrics;
         match o {
             Observation::Started { config, mode } => (state.config, state.mode) = (Some(config.clone()), *mode),
-            Observation::Stopping { .. } | Observation::Statement(_) | Observation::UnknownCache { .. } => {}
-            Observation::Stopped => {
-                lines.extend(state.repeats.drain(now.instant).into_iter().map(Line::Notice));
-                lines.extend(state.flood.drain().into_iter().map(Line::Notice));
-            }
+            Observation::Stopping { .. }
+            | Observation::Stopped
+            | Observation::Statement(_)
+            | Observation::UnknownCache { .. } => {}
             Observation::Connected { server, to, version } => {
                 if !state.is_known(o) {
                     state.book.connected(now, *server, to, version);
@@ -437,6 +441,7 @@ fn write_notices(lines: Vec<Line>) {
 #[cfg(test)]
 mod tests {
     use super::super::event::{FlushReason, Outcome, Server};
+    use super::super::log::tests::logged;
     use super::super::words::tests::{k, update};
     use super::*;
     use crate::config::model::{LogFormat, LogLevel, TableName};
@@ -552,6 +557,50 @@ mod tests {
         let text = o.metrics_text(Format::Plain);
         assert!(text.contains("pgevict_keys_total{table=\"calls\",cache=\"a\",outcome=\"deleted\"} 500\n"), "{text}");
         assert_eq!(o.status().edges[0].counts.deleted, 500);
+    }
+
+    #[test]
+    fn above_200_lines_a_second_the_log_sums_up() {
+        let t0 = Now::read();
+        let o = observer(t0);
+        let mut s = update();
+        s.keys = vec![k("a:1", Outcome::Deleted(1))];
+        let lines = logged(|| {
+            (0..500).for_each(|_| o.report_at(t0, Observation::Statement(Box::new(s.clone()))));
+            o.tick_at(t0 + Duration::from_secs(1));
+        });
+        assert_eq!(lines.len(), 201);
+        assert_eq!(lines[199], "INFO  evict calls.update user_id=7: a:1 deleted (lag=8ms took=3ms)");
+        let summary = "INFO  evict calls: 300 more statements within 1s, 300 deleted, 0 absent (max lag=8ms)";
+        assert_eq!(lines[200], summary);
+    }
+
+    #[test]
+    fn what_is_held_back_is_printed_before_the_last_line() {
+        let t0 = Now::read();
+        let o = observer(t0);
+        let lines = logged(|| {
+            (0..4).for_each(|_| o.report_at(t0, lost("refused")));
+            o.report_at(t0 + Duration::from_secs(2), Observation::Stopped);
+        });
+        let line = "WARN  Redis down: refused; next try in 1000ms";
+        assert_eq!(lines, [line, &format!("{line} (2 more like it in the last 2s)"), "INFO  stopped"]);
+    }
+
+    #[test]
+    fn a_reason_is_logged_once_and_ready_when_the_last_is_gone() {
+        let o = observer(Now::read());
+        let lines = logged(|| {
+            o.condition(Condition::Starting, None);
+            for _ in 0..3 {
+                o.condition(Condition::SchemaMissing, Some("run `pgevict sql up`".into()));
+            }
+            o.condition(Condition::SchemaMissing, None);
+        });
+        let not_ready = "WARN  not ready: pgevict's schema is missing: run `pgevict sql up`";
+        assert_eq!(lines, ["INFO  ready", not_ready]);
+        let lines = logged(|| o.tick_at(Now::read() + Duration::from_secs(11)));
+        assert_eq!(lines, ["INFO  ready"], "the second within ten seconds is held back, not lost");
     }
 
     #[test]

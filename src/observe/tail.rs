@@ -228,7 +228,7 @@ mod tests {
         let tail = Tail::new();
         let mut reader = tail.subscribe();
         let big = evicting(10_000);
-        for _ in 0..200 {
+        for _ in 0..40 {
             send(&tail, &big, LogKeys::Full);
         }
         let held = tail.alive.load(Ordering::Relaxed);

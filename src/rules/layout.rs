@@ -134,7 +134,8 @@ fn watch_parents(
     template_holes: &[&str],
 ) {
     // Looked-up holes that walk the same way (same column, same parent, same key) are known together.
-    let mut by_walk: BTreeMap<(String, TableName, Option<String>), Vec<(String, String)>> = BTreeMap::new();
+    type Walk = (String, TableName, Option<String>);
+    let mut by_walk: BTreeMap<Walk, Vec<(String, String)>> = BTreeMap::new();
     for hole in template_holes {
         if let Source::Lookup { follow, to, take, by } = source_of(table, edge, hole) {
             by_walk.entry((follow, to, by)).or_default().push(((*hole).to_owned(), take));

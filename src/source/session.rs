@@ -96,10 +96,14 @@ impl Session {
             return Err(Unfit::Standby);
         }
         client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
-        let sentinel = sentinel(client, &postgres.schema).await.map_err(|e| match e.code() {
-            Some(code) if code.code() == "42P01" => missing("the sentinel"),
-            _ => failed(&e),
-        })?;
+        // Notify delivery keeps no position that a crash or a fork could make wrong: every start is a gap.
+        let sentinel = match bell {
+            None => String::new(),
+            Some(_) => sentinel(client, &postgres.schema).await.map_err(|e| match e.code() {
+                Some(code) if code.code() == "42P01" => missing("the sentinel"),
+                _ => failed(&e),
+            })?,
+        };
         let snapshot: String = row.get(2);
         let identity = Identity {
             db: row.get(0),

@@ -18,12 +18,12 @@ fn the_checked_in_migration_of_the_calls_recipe_is_current() {
     let steps = up(&layouts(&config), &Settings::of(&config), &facts).unwrap();
     let made = script(&steps, "installs or mends everything; safe to run again");
     let path = format!("{root}/sql/examples/calls.sql");
-    if std::env::var_os("PGEVICT_BLESS").is_some() {
+    if std::env::var_os("BLESS_RECIPE").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         there == made,
-        "sql/examples/calls.sql is not what the compiler makes: PGEVICT_BLESS=1 cargo test --test capture recipe"
+        "sql/examples/calls.sql is not what the compiler makes: BLESS_RECIPE=1 cargo test --test capture recipe"
     );
 }

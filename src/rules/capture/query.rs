@@ -172,18 +172,8 @@ impl Compiler<'_> {
     /// first statement's one row says nothing about the next one's million.
     fn paired(&self) -> String {
         let hit = |class: &Class| {
-            let changed: Vec<String> = class
-                .columns
-                .iter()
-                .flatten()
-                .map(|c| {
-                    format!(
-                        "{} IS DISTINCT FROM {}",
-                        text(&format!("o.{}", ident(c))),
-                        text(&format!("n.{}", ident(c)))
-                    )
-                })
-                .collect();
+            let changed: Vec<String> =
+                class.columns.iter().flatten().map(|c| format!("o.{0} IS DISTINCT FROM n.{0}", ident(c))).collect();
             let mut and = Vec::new();
             if class.columns.is_some() {
                 // A filter that names no column at all lets nothing pass.
@@ -233,7 +223,7 @@ impl Compiler<'_> {
         sql
     }
 
-    /// The columns of the table that the query reads.
+    /// The columns of the table that the query reads, cast once; for lookups also as they are.
     fn columns(&self, compared: bool, old: bool) -> String {
         let mut names: BTreeSet<&str> = self.sources.iter().map(|s| s.own_column()).collect();
         for (_, class) in &self.classes {
@@ -243,14 +233,17 @@ impl Compiler<'_> {
             }
         }
         let known = self.facts.virtual_columns.get(&self.layout.table);
-        let columns = names.into_iter().map(|name| match known.and_then(|v| v.get(name)) {
-            Some(expression) => format!("({expression}) AS {}", ident(name)),
+        let raw = |name: &str| match known.and_then(|v| v.get(name)) {
+            Some(expression) => format!("({expression})"),
             // PL/pgSQL would take its own variable where the column is gone.
             None if PLPGSQL.contains(&name) => {
                 format!("{}.{}", if old { "pgevict_old" } else { "pgevict_new" }, ident(name))
             }
             None => ident(name),
-        });
+        };
+        let texts = names.into_iter().map(|name| format!("{} AS {}", text(&raw(name)), ident(name)));
+        let follows = self.walks.iter().enumerate().map(|(w, walk)| format!("{} AS pgevict_f{w}", raw(&walk.follow)));
+        let columns = texts.chain(follows);
         columns.collect::<Vec<_>>().join(", ")
     }
 
@@ -266,7 +259,7 @@ impl Compiler<'_> {
     /// `… AS v0` for each source, read from `image`.
     fn values(&self, image: &str, side: &str) -> Vec<String> {
         let value = |(k, source): (usize, &&Source)| match source {
-            Source::Column(c) => format!("{} AS {side}{k}", text(&format!("{image}.{}", ident(c)))),
+            Source::Column(c) => format!("{image}.{} AS {side}{k}", ident(c)),
             Source::Lookup { take, .. } => {
                 let (w, walk) = self.walk(source);
                 let t = walk.takes.iter().position(|x| x == take).unwrap_or_default();
@@ -278,10 +271,8 @@ impl Compiler<'_> {
 
     /// `… AS vg0` for each walk: the row points at a parent that is not there.
     fn gone(&self, image: &str, side: &str) -> Vec<String> {
-        let gone = |(w, walk): (usize, &Walk)| {
-            format!("({image}.{} IS NOT NULL AND {side}l{w}.found IS NULL) AS {side}g{w}", ident(&walk.follow))
-        };
-        self.walks.iter().enumerate().map(gone).collect()
+        let gone = |w| format!("({image}.pgevict_f{w} IS NOT NULL AND {side}l{w}.found IS NULL) AS {side}g{w}");
+        (0..self.walks.len()).map(gone).collect()
     }
 
     /// LIMIT keeps the parent's rows out of any join order but "for each row, by index".
@@ -294,10 +285,9 @@ impl Compiler<'_> {
                 .map(|(t, take)| format!(", {} AS t{t}", text(&format!("p.{}", ident(take)))))
                 .collect();
             format!(
-                "\n  LEFT JOIN LATERAL (SELECT true AS found{takes} FROM {} AS p\n    WHERE p.{} = {image}.{} LIMIT 1) AS {side}l{w} ON true",
+                "\n  LEFT JOIN LATERAL (SELECT true AS found{takes} FROM {} AS p\n    WHERE p.{} = {image}.pgevict_f{w} LIMIT 1) AS {side}l{w} ON true",
                 walk.to.sql(),
-                ident(&walk.by),
-                ident(&walk.follow)
+                ident(&walk.by)
             )
         };
         self.walks.iter().enumerate().map(join).collect()
@@ -366,8 +356,7 @@ impl Compiler<'_> {
 fn when(conditions: &[When], image: &str) -> Option<String> {
     let one = |w: &When| {
         let values: Vec<String> = w.values.iter().map(|v| literal(v)).collect();
-        let column = text(&format!("{image}.{}", ident(&w.column)));
-        format!("{column} = ANY (ARRAY[{}]::text[])", values.join(", "))
+        format!("{image}.{} = ANY (ARRAY[{}]::text[])", ident(&w.column), values.join(", "))
     };
     (!conditions.is_empty()).then(|| conditions.iter().map(one).collect::<Vec<_>>().join(" AND "))
 }
