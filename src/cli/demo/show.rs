@@ -337,7 +337,7 @@ async fn crash(stage: &mut Stage, shop: &mut Shop, screen: &Screen, figures: &mu
     figures.changes += u64::from(CHANGES_WHILE_DEAD) + 1;
     let old = shop.cached(key).await?;
     let begun = Instant::now();
-    stage.start_daemon().await?;
+    stage.start_daemon(&["run"]).await?;
     let events = Events::of(stage).await?;
     // A reader may have filled it again already: what counts is that the old value is gone.
     while old.is_some() && shop.cached(key).await? == old {
