@@ -152,6 +152,8 @@ fn a_storm_leaves_no_stale_value() {
         w.wait_gone(&["last:1"]);
         redis.set::<_, _, ()>("last:1", "x").unwrap();
         w.wait_gone(&["last:1"]);
+        // A late flush may have emptied the cache: the fillers make it whole, and leave alone what is there.
+        w.wait_keys("every key to be cached", |redis| redis.exists::<_, usize>(&keys).unwrap_or(0) == keys.len());
     });
 
     let db = w.connect();
@@ -169,7 +171,7 @@ fn a_storm_leaves_no_stale_value() {
     let (writes, fills) = (writes.into_inner(), fills.into_inner());
     eprintln!("{writes} writes, {fills} fills, {} faults {faults:?}, {compared} values compared", faults.len());
     assert!(stale.is_empty(), "TEST_SEED={seed}: {} stale: {stale:#?}\nfaults: {faults:?}", stale.len());
-    assert!(writes > 100 && fills > 100 && compared > 10, "a storm in which nothing happened proves nothing");
+    assert!(writes > 100 && fills > 100 && compared == keys.len(), "a storm in which nothing happened proves nothing");
 }
 
 struct StopOnDrop<'a>([&'a AtomicBool; 2]);

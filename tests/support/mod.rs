@@ -4,7 +4,7 @@ mod daemon;
 mod servers;
 mod world;
 
-pub(crate) use daemon::Daemon;
+pub(crate) use daemon::{Daemon, Ran};
 pub(crate) use servers::Db;
 pub(crate) use world::{Setup, World};
 

@@ -79,7 +79,9 @@ impl Screen {
         for key in keys.iter().take(NAMED_KEYS) {
             let name = key["key"].as_str().unwrap_or("?");
             let text = match (key["outcome"].as_str(), key["kind"].as_str(), key["count"].as_u64()) {
-                (Some("deleted"), Some("pattern"), Some(n)) => format!("{name}  {n} keys deleted"),
+                (Some("deleted"), Some("pattern"), Some(n)) => {
+                    format!("{name}  {n} key{} deleted", if n == 1 { "" } else { "s" })
+                }
                 (Some("absent"), ..) => format!("{name}  was not cached"),
                 (Some(outcome), ..) => format!("{name}  {outcome}"),
                 _ => name.to_owned(),
@@ -90,7 +92,7 @@ impl Screen {
             self.line(&format!("    and {} more", keys.len() - NAMED_KEYS));
         }
         if let Some(lag) = event["lag_ms"].as_f64() {
-            self.line(&format!("    {}", self.paint(Tone::Dim, &format!("{lag:.1} ms after the row changed"))));
+            self.line(&format!("    {}", self.paint(Tone::Dim, &format!("gone {lag:.1} ms after the row changed"))));
         }
     }
 

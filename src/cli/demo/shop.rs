@@ -10,20 +10,19 @@ use redis::aio::MultiplexedConnection;
 
 use super::Failure;
 
-/// Users 1 to 8, agents 1 to 6.
-pub(super) const USERS: i64 = 8;
-const AGENTS: i64 = 6;
+const USERS: i64 = 40;
+const AGENTS: i64 = 20;
 
 /// The tables of the recipe, from the recipe itself.
 pub(super) const SCHEMA: &str = include_str!("../../../tests/recipes/calls/schema.sql");
 
 /// Rows to begin with.
 pub(super) const ROWS: &str = "
-INSERT INTO users (id, email, credits) SELECT n, 'user' || n || '@example.org', 100 FROM generate_series(1, 8) n;
-INSERT INTO agents SELECT n, 1 + n % 8, 'Agent ' || n, 'alto' FROM generate_series(1, 6) n;
-INSERT INTO calls (user_id, agent_id, status) SELECT 1 + n % 8, 1 + n % 6, 'done' FROM generate_series(1, 400) n;
+INSERT INTO users (id, email, credits) SELECT n, 'user' || n || '@example.org', 100 FROM generate_series(1, 40) n;
+INSERT INTO agents SELECT n, 1 + n % 40, 'Agent ' || n, 'alto' FROM generate_series(1, 20) n;
+INSERT INTO calls (user_id, agent_id, status) SELECT 1 + n % 40, 1 + n % 20, 'done' FROM generate_series(1, 2000) n;
 INSERT INTO lead_analytics (call_id, score) SELECT id, id % 100 FROM calls;
-INSERT INTO agent_analytics (agent_id, calls) SELECT n, 0 FROM generate_series(1, 6) n;
+INSERT INTO agent_analytics (agent_id, calls) SELECT n, 0 FROM generate_series(1, 20) n;
 ";
 
 /// Every key the application can ask for, without prefix.

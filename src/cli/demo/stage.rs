@@ -112,7 +112,8 @@ impl Stage {
             if self.own_postgres.is_some() && self.own_redis.is_some() { " of its own" } else { "" }
         ));
         self.pgevict(&["sql", "apply", "--yes"]).await?;
-        self.start_daemon().await
+        // Nothing is cached yet under this prefix, so everything that is cached is fresh.
+        self.start_daemon(&["run", "--adopt"]).await
     }
 
     /// Everything is dropped at the end with the database, so nothing can be left in anybody's schema.
@@ -177,8 +178,8 @@ impl Stage {
     }
 
     /// Starts the daemon and waits until it is ready.
-    pub(super) async fn start_daemon(&mut self) -> Result<(), Failure> {
-        let daemon = Process::spawn("pgevict run", self.command(&["run"])?, Signal::SIGTERM, None)
+    pub(super) async fn start_daemon(&mut self, args: &[&str]) -> Result<(), Failure> {
+        let daemon = Process::spawn("pgevict run", self.command(args)?, Signal::SIGTERM, Some(self.folder.path()))
             .map_err(|e| Failure::Broken(e.to_string()))?;
         let log = std::sync::Arc::clone(daemon.log());
         self.daemon = Some(daemon);
