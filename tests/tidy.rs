@@ -219,6 +219,19 @@ fn every_exit_code_is_documented() {
 }
 
 #[test]
+fn every_setting_is_documented() {
+    let page = text(Path::new("docs/configuration.md")).expect("docs/configuration.md");
+    let settings = pgevict::config::settings();
+    assert!(settings.len() > 40, "the settings were not found: {settings:?}");
+    let problems: Vec<String> = settings
+        .iter()
+        .filter(|(_, name)| !page.contains(&format!("`{name}")))
+        .map(|(section, name)| format!("docs/configuration.md does not describe [{section}] {name}"))
+        .collect();
+    no_problems("settings are an interface", &problems);
+}
+
+#[test]
 fn the_reference_configuration_is_valid() {
     let ran = Command::new(env!("CARGO_BIN_EXE_pgevict"))
         .args(["check", "--offline", "-c", "config.toml"])

@@ -75,7 +75,7 @@ fn fill(db: &Db, cache: &mut redis::Connection, key: &str, fills: &AtomicU64) ->
 
 #[test]
 fn a_storm_leaves_no_stale_value() {
-    let seed = std::env::var("TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| rand::random::<u64>());
+    let seed = std::env::var("TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     eprintln!("seed: TEST_SEED={seed}");
     let w = World::running(&Setup { config: CONFIG, schema: SCHEMA, ..Setup::default() });
     let urls = (w.pg.url(&w.database), w.redis.borrow().url(0));

@@ -11,12 +11,12 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 /// The cluster of a world.
 pub(crate) enum Pg {
     Shared,
-    Own(Mutex<Postgres>),
+    Own(Box<Mutex<Postgres>>),
 }
 
 impl Pg {
     pub(crate) fn own(settings: &[(&str, &str)]) -> Self {
-        Self::Own(Mutex::new(Postgres::start(settings).unwrap_or_else(|e| panic!("{e}"))))
+        Self::Own(Box::new(Mutex::new(Postgres::start(settings).unwrap_or_else(|e| panic!("{e}")))))
     }
 
     pub(crate) fn server(&self) -> MutexGuard<'_, Postgres> {
