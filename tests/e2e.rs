@@ -5,6 +5,8 @@ mod support;
 
 #[path = "e2e/changes.rs"]
 mod changes;
+#[path = "e2e/commands.rs"]
+mod commands;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/faults.rs"]

@@ -46,12 +46,17 @@ impl Ran {
     }
 }
 
-/// A running daemon.
+/// A running daemon, or another command that goes on until it is dropped.
 pub(crate) struct Daemon(Process);
 
 impl Daemon {
     pub(crate) fn spawn(args: &[&str], env: &[(String, String)]) -> Self {
         Self(Process::spawn("pgevict run", pgevict(args, env), Signal::SIGKILL, None).unwrap())
+    }
+
+    /// A line that holds all of `parts`, if it comes in time.
+    pub(crate) fn line_within(&self, patience: std::time::Duration, parts: &[&str]) -> Option<String> {
+        self.log().wait_for(0, patience, |line| parts.iter().all(|p| line.contains(p))).ok().map(|(_, line)| line)
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
