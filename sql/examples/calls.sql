@@ -117,9 +117,9 @@ DECLARE
   ns constant text := 'pgevict';
   target constant text := '"public"."calls"';
   suffix constant text := 'b205cea3';
-  layout_id constant bigint := 1800316921478510772;
+  layout_id constant bigint := 7095359158514679516;
   layout_tbl constant text := 'calls';
-  layout_spec constant text := '{"v": 1,"schema": "public","table": "calls","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "user_dashboard","holes": {"user_id": 0},"via": null}]},{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status"],"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": ["user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": ["public","lead_analytics"]}]}]}';
+  layout_spec constant text := '{"v": 1,"schema": "public","table": "calls","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "user_dashboard","holes": {"user_id": 0},"via": null}]},{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": ["user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": ["public","lead_analytics"]}]}]}';
   needed constant text[] := ARRAY['agent_id', 'cost_cents', 'duration_seconds', 'status', 'user_id']::text[];
   -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
   functions constant text[] := ARRAY['capture_calls_b205cea3']::text[];
@@ -163,11 +163,11 @@ WITH tuple AS MATERIALIZED (
   SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
 ), whole AS (
   INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
-  SELECT 1800316921478510772, 'calls', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  SELECT 7095359158514679516, 'calls', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
   RETURNING tableoid
 ), pieces AS (
   INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
-  SELECT 1800316921478510772, 'calls', 'r', $1, array_agg(tuple) FROM (
+  SELECT 7095359158514679516, 'calls', 'r', $1, array_agg(tuple) FROM (
     SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
     FROM sized WHERE class NOT IN (SELECT class FROM too_much)
     WINDOW running AS (ROWS UNBOUNDED PRECEDING)
@@ -201,14 +201,16 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
       OR o."status" IS DISTINCT FROM n."status"
       OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
     (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
       OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
     (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
     o."user_id" AS o0,
     o."agent_id" AS o1,
@@ -244,7 +246,7 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         pgevict_count := 1001;
       END IF;
     ELSE
-      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (1800316921478510772, 'calls', 'w', pgevict_op)
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (7095359158514679516, 'calls', 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
@@ -258,14 +260,16 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
 UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
       OR o."status" IS DISTINCT FROM n."status"
       OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
     (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
       OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
     (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
     o."user_id" AS o0,
     o."agent_id" AS o1,
@@ -290,7 +294,7 @@ SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
 UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
 UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_count > 0 THEN
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (1800316921478510772, 'calls', 'r', pgevict_op, pgevict_array)
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7095359158514679516, 'calls', 'r', pgevict_op, pgevict_array)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
   EXCEPTION WHEN OTHERS THEN
@@ -313,7 +317,7 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_jou
       -- A lock is waited for once more, not once a class.
       IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
-        VALUES (1800316921478510772, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+        VALUES (7095359158514679516, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
   SELECT i."user_id" AS v0
@@ -330,15 +334,16 @@ SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS 
 SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
   SELECT o.pgevict_n IS NOT NULL AS o,
     n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."cost_cents" IS DISTINCT FROM n."cost_cents"
+    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
+      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
       OR o."status" IS DISTINCT FROM n."status"
       OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
     o."user_id" AS o0,
     n."user_id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
@@ -348,12 +353,13 @@ UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$, $
     (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
       OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
       OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status")) AS h1,
+      OR o."status" IS DISTINCT FROM n."status"
+      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
     o."agent_id" AS o0,
     n."agent_id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status"
+  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status"
+  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
     FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
 )
 SELECT ARRAY['1'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h1
@@ -389,7 +395,7 @@ SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
           EXCEPTION WHEN OTHERS THEN
             pgevict_failure := SQLERRM;
             INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
-            VALUES (1800316921478510772, 'calls', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+            VALUES (7095359158514679516, 'calls', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
           END;
           pgevict_journal := coalesce(pgevict_written, pgevict_journal);
         END LOOP;
@@ -425,8 +431,8 @@ SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['b6912512d95d68626c573bddcf1b4a4475916792ff303c50cf1a0e63516fe308']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=1800316921478510772 table=calls source=b6912512d95d6862']::text[];
+  hashes constant text[] := ARRAY['9cb715a0594089e6fab600a8c969a0d300cbe7b848ff4f1b8e2ee3ea809fb37c']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=9cb715a0594089e6']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
