@@ -120,6 +120,9 @@ impl Live<'_> {
         self.watch.looking = Some(tokio::spawn(async move {
             let found = look(&side, &config).await?;
             if journal {
+                if let Ok(rows) = side.journal_rows().await {
+                    observer.set_journal_rows(rows);
+                }
                 match retire(&side, &config, lowest.as_ref()).await {
                     Ok(0) => {}
                     Ok(rows) => observer.report(Observation::Retired { rows }),

@@ -116,6 +116,27 @@ impl Side {
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
+    /// About how many rows the journal holds, by the server's statistics.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn journal_rows(&self) -> Result<u64, Failure> {
+        let sql = in_schema("SELECT pg_stat_get_live_tuples('pgevict.journal'::regclass)", &self.schema);
+        let client = self.client().await?;
+        let rows: i64 = client.query_one(&sql, &[]).await.map_err(|e| connect::describe(&e))?.get(0);
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+
+    /// Rings the bell from another connection: whoever listens hears it, unless something in between swallows it.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn ring(&self, channel: &str, payload: &str) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let rung = client.execute("SELECT pg_notify($1, $2)", &[&channel, &payload]).await;
+        rung.map(drop).map_err(|e| connect::describe(&e))
+    }
+
     /// Deletes journal rows that `snapshot` sees, in slices of `slice` rows, and raises the floor in the same
     /// transactions. Returns how many went.
     ///
