@@ -35,6 +35,9 @@ pub struct Args {
     /// A Redis glob pattern over full keys; may be repeated
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     pub pattern: Vec<String>,
+    /// Delete nothing: leave what `over_limit = "refuse"` refused of this cache, and let the daemon be ready again
+    #[arg(long, requires = "cache", conflicts_with_all = ["values", "all", "dry_run"])]
+    pub dismiss: bool,
     /// Count what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -58,6 +61,9 @@ pub fn run(args: Args, common: &Common) -> Exit {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };
+    if let Some(cache) = args.cache.as_ref().filter(|_| args.dismiss) {
+        return dismiss(&config, cache, true);
+    }
     let mut wish = match wish(&args, &config) {
         Ok(wish) => wish,
         Err(why) => {
@@ -86,6 +92,10 @@ pub fn run(args: Args, common: &Common) -> Exit {
             return Exit::Unreachable;
         }
     }
+    if let Some(cache) = args.cache.as_ref().filter(|_| !args.dry_run) {
+        // A refused edge of this cache is dealt with. Without a daemon there is nobody to tell.
+        let _ = dismiss(&config, cache, false);
+    }
     match common.output {
         Output::Json => {
             let mut out = json!({ "deleted": tally.deleted, "absent": tally.absent, "refused": tally.refused });
@@ -98,6 +108,33 @@ pub fn run(args: Args, common: &Common) -> Exit {
         Output::Text => load::print_line(&tally.to_string()),
     }
     if tally.refused > 0 && tally.deleted + tally.would_delete == 0 { Exit::Refused } else { Exit::Done }
+}
+
+/// Tells the daemon that the refused edges of `cache` are dealt with; `asked`: that is all that the command is for.
+fn dismiss(config: &Config, cache: &str, asked: bool) -> Exit {
+    if config.cache(cache).is_none() {
+        eprintln!("error: {}", unknown_cache(cache, config));
+        return Exit::Usage;
+    }
+    let name = percent_encoding::utf8_percent_encode(cache, percent_encoding::NON_ALPHANUMERIC);
+    super::client::block_on(async {
+        match super::client::post(&config.admin.socket, &format!("/dismiss/{name}")).await {
+            Ok((200..=299, _)) => {
+                if asked {
+                    load::print_line(&format!(
+                        "{cache}: what was refused stays; the daemon does not wait for it any more"
+                    ));
+                }
+                Exit::Done
+            }
+            Ok((code, text)) if asked => {
+                eprintln!("error: the daemon answers HTTP {code}: {}", text.trim());
+                Exit::Unreachable
+            }
+            Err(why) if asked => why.tell(),
+            _ => Exit::Unreachable,
+        }
+    })
 }
 
 fn perform(

@@ -69,6 +69,17 @@ fn a_change_that_matches_too_much_can_be_refused(delivery: Delivery) {
     w.check(CHANGE, &["post:1"]);
     let ran = w.pgevict(&["ready"]).exits(1);
     assert!(format!("{}{}", ran.out, ran.err).contains("posts"), "{ran:?}");
+    // A restart does not forget it; the operator does.
+    if delivery == Delivery::Journal {
+        w.stop();
+        w.start_unready(&[]);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !w.pgevict(&["ready"]).out.contains("posts") {
+            assert!(std::time::Instant::now() < deadline, "the refusal is forgotten");
+        }
+    }
+    w.pgevict(&["evict", "posts", "--dismiss"]).exits(0);
+    w.wait_ready();
 }
 
 fn repeat_after_deletes_a_stale_fill(delivery: Delivery) {
