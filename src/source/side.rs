@@ -80,6 +80,16 @@ impl Side {
         Ok(row.get(0))
     }
 
+    /// A beacon for the moment, where no session takes snapshots: retention counts time by beacons.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn mark_time(&self) -> Result<(), Failure> {
+        let sql = in_schema("INSERT INTO pgevict.beacon (snap) VALUES (pg_current_snapshot())", &self.schema);
+        let client = self.client().await?;
+        client.execute(&sql, &[]).await.map(drop).map_err(|e| connect::describe(&e))
+    }
+
     /// Whether beacon `n` is there: if a promoted or restored server lacks it, commits may be lost.
     ///
     /// # Errors

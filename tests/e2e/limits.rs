@@ -154,3 +154,20 @@ fn a_template_that_changes_is_flushed_once() {
     );
     w.check(CHANGE, &["article:1"]);
 }
+
+#[test]
+fn the_journal_stays_bounded_while_redis_is_away() {
+    // Values that do not compress, so that the journal is over its bound.
+    let config = "[postgres]\njournal_max_bytes = \"1MB\"\n[cache.title]\nkey = \"title:{title}\"\n\
+                  [table.posts]\nevict = [\"title\"]";
+    let w = World::new(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.apply();
+    w.redis.borrow_mut().kill();
+    w.sql("INSERT INTO posts SELECT n, 1, md5(n::text) FROM generate_series(1000, 41000) n");
+    assert!(w.sql("SELECT FROM pgevict.journal").len() > 30);
+    w.start_unready(&[]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !w.sql("SELECT FROM pgevict.journal LIMIT 1").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the journal is kept though nobody can read it");
+    }
+}
