@@ -69,6 +69,16 @@ fn a_change_that_matches_too_much_can_be_refused(delivery: Delivery) {
     w.check(CHANGE, &["post:1"]);
     let ran = w.pgevict(&["ready"]).exits(1);
     assert!(format!("{}{}", ran.out, ran.err).contains("posts"), "{ran:?}");
+    // What the message tells the operator to run does what it says.
+    w.pgevict(&["evict", "posts", "--dismiss"]).exits(0);
+    w.wait_ready();
+    assert_eq!(w.missing(), ["post:1".to_owned()].into());
+    let mark = w.mark();
+    w.sql(CHANGE);
+    w.wait_line(mark, &["refused (matches"]);
+    w.pgevict(&["ready"]).exits(1);
+    w.pgevict(&["evict", "posts", "--all", "--yes"]).exits(0);
+    w.wait_ready();
 }
 
 fn repeat_after_deletes_a_stale_fill(delivery: Delivery) {
