@@ -28,6 +28,12 @@ pub struct Daemon {
 #[derive(Debug)]
 pub struct NoAnswer(String);
 
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl NoAnswer {
     /// Says it on stderr.
     #[must_use]
@@ -65,18 +71,18 @@ pub fn socket(daemon: &Daemon, common: &Common) -> Result<PathBuf, Exit> {
 /// # Errors
 /// Nobody answers at the socket, or not within 5 s.
 pub async fn get(path: &Path, target: &str) -> Result<(u16, String), NoAnswer> {
-    ask(path, Method::GET, target).await
+    short(path, Method::GET, target).await
 }
 
-/// The same for a request that changes something.
+/// Asks for something to be done; the answer is as short as that of [`get`].
 ///
 /// # Errors
 /// As [`get`].
 pub async fn post(path: &Path, target: &str) -> Result<(u16, String), NoAnswer> {
-    ask(path, Method::POST, target).await
+    short(path, Method::POST, target).await
 }
 
-async fn ask(path: &Path, method: Method, target: &str) -> Result<(u16, String), NoAnswer> {
+async fn short(path: &Path, method: Method, target: &str) -> Result<(u16, String), NoAnswer> {
     let answer = async {
         let (code, body) = begin(path, method, target).await?;
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| broken(path, &e.to_string()))?;

@@ -78,7 +78,15 @@ fn a_change_that_matches_too_much_can_be_refused(delivery: Delivery) {
             assert!(std::time::Instant::now() < deadline, "the refusal is forgotten");
         }
     }
+    // What the message tells the operator to run does what it says.
     w.pgevict(&["evict", "posts", "--dismiss"]).exits(0);
+    w.wait_ready();
+    assert_eq!(w.missing(), ["post:1".to_owned()].into());
+    let mark = w.mark();
+    w.sql(CHANGE);
+    w.wait_line(mark, &["refused (matches"]);
+    w.pgevict(&["ready"]).exits(1);
+    w.pgevict(&["evict", "posts", "--all", "--yes"]).exits(0);
     w.wait_ready();
 }
 
