@@ -128,6 +128,7 @@ pub(super) async fn open<'a>(
         next_beacon: now,
         next_tick: now + Duration::from_secs(30),
         next_heartbeat: now,
+        next_ping: now,
         next_audit: now + Duration::from_secs(25),
         drain_by: None,
         draining: None,

@@ -86,6 +86,11 @@ impl Watch {
         !self.dead.contains_key(&(table.clone(), cache.to_owned()))
     }
 
+    /// Whether no edge waits for its triggers.
+    pub(super) fn all_live(&self) -> bool {
+        self.dead.is_empty()
+    }
+
     /// Takes the files as they are, without a flush.
     pub(super) fn accept_tables(&mut self, look: &Look) {
         self.tables = serde_json::to_string(&files(look)).unwrap_or_default();

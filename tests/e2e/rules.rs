@@ -1,6 +1,6 @@
 //! The rules of delivery, each by what would break without it. Faults of whole servers have a file of their own.
 
-use crate::support::{Setup, World};
+use crate::support::{Delivery, Setup, World};
 use nix::sys::signal::Signal;
 use redis::Commands as _;
 use std::time::{Duration, Instant};
@@ -174,4 +174,22 @@ fn a_second_signal_ends_at_once() {
     assert_eq!(w.daemon(|d| d.wait()), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(4), "it waited {:?} for a server that is frozen", asked.elapsed());
     w.redis.borrow().signal(Signal::SIGCONT);
+}
+
+/// The server ends idle sessions after 10 s: a daemon that is merely idle must not be one, in notify delivery least of
+/// all, where every new session is a gap.
+#[test]
+fn an_idle_session_outlives_the_idle_limit_in_both_deliveries() {
+    let worlds = [Delivery::Journal, Delivery::Notify].map(|delivery| World::running(&Setup { delivery, ..setup() }));
+    for w in &worlds {
+        let old = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgevict'
+                   AND datname = current_database() AND clock_timestamp() - backend_start > interval '13s'";
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while w.value(old) == "0" {
+            assert!(Instant::now() < deadline, "no session of the daemon gets old");
+            std::thread::yield_now();
+        }
+        let lines = w.daemon(|d| d.log().since(0));
+        assert!(!lines.iter().any(|l| l.contains("\"event\":\"disconnected\"")), "{lines:#?}");
+    }
 }
