@@ -95,7 +95,7 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             let pattern = shown(pattern, keys).map(|p| format!("{p} of ")).unwrap_or_default();
             let then = if *refused {
                 format!(
-                    "it is refused (over_limit = \"refuse\"); `pgevict evict {0}` evicts it by hand",
+                    "it is refused (over_limit = \"refuse\"); `pgevict evict {0} --all` evicts it by hand",
                     one_line(cache)
                 )
             } else {
