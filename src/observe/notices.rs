@@ -95,7 +95,7 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             let pattern = shown(pattern, keys).map(|p| format!("{p} of ")).unwrap_or_default();
             let then = if *refused {
                 format!(
-                    "it is refused (over_limit = \"refuse\"); `pgevict evict {0}` evicts it by hand",
+                    "it is refused (over_limit = \"refuse\"); `pgevict evict {0} --all` evicts it by hand",
                     one_line(cache)
                 )
             } else {
@@ -362,7 +362,7 @@ mod tests {
         };
         let start = "stats:* of cache stats matches 100001 keys, more than limits.max_keys_per_change: ";
         check(over(false), LogLevel::Warn, &format!("{start}deletes go on in slices"));
-        let refused = "it is refused (over_limit = \"refuse\"); `pgevict evict stats` evicts it by hand";
+        let refused = "it is refused (over_limit = \"refuse\"); `pgevict evict stats --all` evicts it by hand";
         check(over(true), LogLevel::Error, &format!("{start}{refused}"));
         let hidden = notice(&over(false), LogKeys::None).unwrap().text;
         assert!(hidden.starts_with("cache stats matches"), "{hidden}");
