@@ -13,8 +13,8 @@ help:
 
 ## make demo         see it work on private servers, about ten seconds after the build
 demo: servers
-	$(CARGO) build --locked --release
-	target/release/pgevict demo
+	$(CARGO) build --locked --profile demo
+	target/demo/pgevict demo
 
 ## make test         format, lints, all tests
 test: servers lint

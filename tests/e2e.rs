@@ -17,6 +17,8 @@ mod lifecycle;
 mod limits;
 #[path = "e2e/pooler.rs"]
 mod pooler;
+#[path = "e2e/rules.rs"]
+mod rules;
 #[path = "e2e/storm.rs"]
 mod storm;
 #[path = "e2e/strange_schema.rs"]

@@ -2,6 +2,7 @@
 
 use super::{Common, exit::Exit};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Method;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -26,6 +27,12 @@ pub struct Daemon {
 /// Why there is no answer; its text is for people.
 #[derive(Debug)]
 pub struct NoAnswer(String);
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl NoAnswer {
     /// Says it on stderr.
@@ -64,8 +71,20 @@ pub fn socket(daemon: &Daemon, common: &Common) -> Result<PathBuf, Exit> {
 /// # Errors
 /// Nobody answers at the socket, or not within 5 s.
 pub async fn get(path: &Path, target: &str) -> Result<(u16, String), NoAnswer> {
+    short(path, Method::GET, target).await
+}
+
+/// Asks for something to be done; the answer is as short as that of [`get`].
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(path: &Path, target: &str) -> Result<(u16, String), NoAnswer> {
+    short(path, Method::POST, target).await
+}
+
+async fn short(path: &Path, method: Method, target: &str) -> Result<(u16, String), NoAnswer> {
     let answer = async {
-        let (code, body) = begin(path, target).await?;
+        let (code, body) = begin(path, method, target).await?;
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| broken(path, &e.to_string()))?;
         let text = String::from_utf8(body.to_bytes().to_vec()).map_err(|_| broken(path, "the answer is no text"))?;
         Ok((code, text))
@@ -88,7 +107,7 @@ pub struct Stream {
 /// # Errors
 /// Nobody answers at the socket within 5 s, or it is no pgevict that does.
 pub async fn stream(path: &Path, target: &str) -> Result<Stream, NoAnswer> {
-    let begun = tokio::time::timeout(TIMEOUT, begin(path, target)).await;
+    let begun = tokio::time::timeout(TIMEOUT, begin(path, Method::GET, target)).await;
     match begun.unwrap_or_else(|_| Err(broken(path, "no answer within 5 s")))? {
         (200, body) => Ok(Stream { path: path.to_owned(), body, rest: Vec::new(), searched: 0 }),
         (code, _) => {
@@ -122,13 +141,15 @@ impl Stream {
     }
 }
 
-async fn begin(path: &Path, target: &str) -> Result<(u16, Incoming), NoAnswer> {
+async fn begin(path: &Path, method: Method, target: &str) -> Result<(u16, Incoming), NoAnswer> {
     let stream = UnixStream::connect(path).await.map_err(|e| nobody(path, &e))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(path, &e.to_string()))?;
     // Ends with the answer; its error is the answer's error too.
     tokio::spawn(connection);
-    let request = hyper::Request::get(target)
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(target)
         .header(hyper::header::HOST, "pgevict")
         .body(Empty::<Bytes>::new())
         .map_err(|e| broken(path, &e.to_string()))?;

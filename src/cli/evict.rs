@@ -5,8 +5,8 @@
 
 mod delete;
 
-use super::{Common, Output, exit::Exit, load};
-use crate::config::model::{Cache, Config};
+use super::{Common, Output, client, exit::Exit, load};
+use crate::config::model::{Cache, Config, OverLimit};
 use crate::config::scalar::nearest;
 use crate::rules::glob;
 use crate::rules::mapping::Protection;
@@ -38,6 +38,9 @@ pub struct Args {
     /// Count what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Delete nothing: tell the daemon that what it refused of the cache (over_limit = "refuse") may stay
+    #[arg(long, requires = "cache", conflicts_with_all = ["values", "all", "dry_run"])]
+    pub dismiss: bool,
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
@@ -59,6 +62,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
         Err(exit) => return exit,
     };
     let mut wish = match wish(&args, &config) {
+        Ok(_) if args.dismiss => return dismiss_only(&args, &config, common.output),
         Ok(wish) => wish,
         Err(why) => {
             eprintln!("error: {why}");
@@ -86,6 +90,9 @@ pub fn run(args: Args, common: &Common) -> Exit {
             return Exit::Unreachable;
         }
     }
+    if args.all && !args.dry_run {
+        dealt_with(&args, &config);
+    }
     match common.output {
         Output::Json => {
             let mut out = json!({ "deleted": tally.deleted, "absent": tally.absent, "refused": tally.refused });
@@ -98,6 +105,47 @@ pub fn run(args: Args, common: &Common) -> Exit {
         Output::Text => load::print_line(&tally.to_string()),
     }
     if tally.refused > 0 && tally.deleted + tally.would_delete == 0 { Exit::Refused } else { Exit::Done }
+}
+
+fn dismiss_only(args: &Args, config: &Config, output: Output) -> Exit {
+    match dismiss(args, config) {
+        Ok(()) => {
+            load::print_line(match output {
+                Output::Json => r#"{"deleted":0,"absent":0,"refused":0,"dismissed":true}"#,
+                Output::Text => "dismissed",
+            });
+            Exit::Done
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            Exit::Unreachable
+        }
+    }
+}
+
+/// The whole cache is gone, and with it whatever the daemon had refused to delete of it. Evicting works without a
+/// daemon, so that one that does not answer matters only where it may have refused something.
+fn dealt_with(args: &Args, config: &Config) {
+    if let Err(why) = dismiss(args, config)
+        && config.limits.over_limit == OverLimit::Refuse
+    {
+        let cache = args.cache.as_deref().unwrap_or_default();
+        eprintln!("note: {why}");
+        eprintln!("note: if it refused something of this cache, tell it: pgevict evict {cache} --dismiss");
+    }
+}
+
+fn dismiss(args: &Args, config: &Config) -> Result<(), String> {
+    // Names of caches are free text; in a URL they are percent-encoded.
+    let name: String = args.cache.as_deref().unwrap_or_default().bytes().map(|b| format!("%{b:02X}")).collect();
+    let target = format!("/dismiss/{name}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
+    match runtime.block_on(client::post(&config.admin.socket, &target)) {
+        Ok((200..300, _)) => Ok(()),
+        Ok((code, text)) => Err(format!("the daemon answers with HTTP {code}: {}", text.trim())),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 fn perform(
@@ -149,7 +197,8 @@ fn unknown_cache(name: &str, config: &Config) -> String {
 fn of_cache(args: &Args, cache: &Cache, config: &Config) -> Result<Wish, String> {
     let template = &cache.template;
     let values = values(&args.values, cache)?;
-    if let Some(missing) = template.holes().into_iter().find(|h| !args.all && !values.contains_key(h)) {
+    let whole = args.all || args.dismiss;
+    if let Some(missing) = template.holes().into_iter().find(|h| !whole && !values.contains_key(h)) {
         return Err(format!(
             "cache `{}` needs a value for `{missing}`: give {missing}=VALUE, or --all for all of `{}`",
             cache.name, template.source

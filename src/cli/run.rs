@@ -36,7 +36,9 @@ pub fn run(args: Args, common: &Common) -> Exit {
         }
     };
     let named = common.config.clone();
+    let warnings = loaded.warnings.problems.iter();
     let options = Options {
+        warnings: warnings.map(|p| format!("{}: {}; see `pgevict check`", p.code, p.whole_message())).collect(),
         path: loaded.path.display().to_string(),
         config: loaded.config,
         adopt: args.adopt,

@@ -2,7 +2,8 @@
 
 use super::client::block_on;
 use super::{Common, Output, exit::Exit, load, out};
-use crate::config::model::{Config, Delivery};
+use crate::config::model::{Config, Delivery, PgUrl};
+use crate::config::{self, Environment};
 use crate::rules::capture::{self, Settings, Step};
 use crate::rules::layout::layouts;
 use crate::source::catalog::{self, Drift};
@@ -24,6 +25,9 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 pub struct Args {
     #[command(subcommand)]
     action: Action,
+    /// Connect with this URL, such as that of the tables' owner; postgres.url still says whom the daemon is
+    #[arg(long = "as", global = true, value_name = "URL")]
+    owner: Option<String>,
 }
 
 /// What to do with the SQL.
@@ -51,20 +55,28 @@ pub fn run(args: Args, common: &Common) -> Exit {
         Err(exit) => return exit,
     };
     let output = common.output;
+    let url = match args.owner.map(|text| config::connection(&text, &Environment::from_process())) {
+        None => config.postgres.url.clone(),
+        Some(Ok(url)) => url,
+        Some(Err(why)) => {
+            eprintln!("error: --as: {why}");
+            return Exit::Usage;
+        }
+    };
     block_on(async move {
         let result = match args.action {
-            Action::Up => up(&config, output).await,
+            Action::Up => up(&config, &url, output).await,
             Action::Down => Ok(print(&capture::down(&Settings::of(&config)), "removes everything", output)),
-            Action::Apply { yes } => apply(&config, yes, output).await,
-            Action::Diff => diff(&config, output).await,
+            Action::Apply { yes } => apply(&config, &url, yes, output).await,
+            Action::Diff => diff(&config, &url, output).await,
         };
         result.unwrap_or_else(|exit| exit)
     })
 }
 
-async fn up(config: &Config, output: Output) -> Result<Exit, Exit> {
+async fn up(config: &Config, url: &PgUrl, output: Output) -> Result<Exit, Exit> {
     let layouts = layouts(config);
-    let facts = match connect(&config.postgres.url).await {
+    let facts = match connect(url).await {
         Ok(connected) => {
             prepare(&connected.client).await?;
             catalog::facts(&connected.client, capture::tables(&layouts)).await.map_err(|e| lost(&e))?
@@ -102,8 +114,8 @@ fn print(steps: &[Step], what: &str, output: Output) -> Exit {
     Exit::Done
 }
 
-async fn diff(config: &Config, output: Output) -> Result<Exit, Exit> {
-    let connected = reach(config).await?;
+async fn diff(config: &Config, url: &PgUrl, output: Output) -> Result<Exit, Exit> {
+    let connected = reach(url).await?;
     let drift = drift(&connected.client, config).await?;
     match output {
         Output::Text if drift.is_empty() => {
@@ -115,8 +127,8 @@ async fn diff(config: &Config, output: Output) -> Result<Exit, Exit> {
     if drift.is_empty() { Ok(Exit::Done) } else { Ok(Exit::No) }
 }
 
-async fn apply(config: &Config, yes: bool, output: Output) -> Result<Exit, Exit> {
-    let connected = reach(config).await?;
+async fn apply(config: &Config, url: &PgUrl, yes: bool, output: Output) -> Result<Exit, Exit> {
+    let connected = reach(url).await?;
     let client = &connected.client;
     refuse_publications(client, config).await?;
     let drift = drift(client, config).await?;
@@ -177,7 +189,7 @@ async fn execute(client: &Client, step: &Step) -> Result<(), Exit> {
         }
         if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
             eprintln!(
-                "  help: apply as the owner of the tables: PGEVICT_POSTGRES__URL=postgresql://OWNER@… pgevict sql apply, \
+                "  help: apply as the owner of the tables: pgevict sql apply --as postgresql://OWNER@…, \
                  or pipe `pgevict sql up` into your migration tool"
             );
         }
@@ -205,8 +217,8 @@ async fn refuse_publications(client: &Client, config: &Config) -> Result<(), Exi
     Err(Exit::Refused)
 }
 
-async fn reach(config: &Config) -> Result<Connected, Exit> {
-    let connected = connect(&config.postgres.url).await.map_err(|e| {
+async fn reach(url: &PgUrl) -> Result<Connected, Exit> {
+    let connected = connect(url).await.map_err(|e| {
         eprintln!("error: {e}");
         Exit::Unreachable
     })?;
@@ -226,6 +238,12 @@ async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Exit> {
 
 fn lost(e: &tokio_postgres::Error) -> Exit {
     eprintln!("error: PostgreSQL: {}", describe(e));
+    if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        eprintln!(
+            "  help: the migration grants the role of postgres.url what it reads, where that role exists: apply it again \
+             as its owner; --as URL connects as somebody else"
+        );
+    }
     if e.as_db_error().is_some() { Exit::No } else { Exit::Unreachable }
 }
 

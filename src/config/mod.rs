@@ -105,6 +105,14 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<(Confi
     }
 }
 
+/// Understands a PostgreSQL connection text from the command line. Its password stands in it or in `~/.pgpass`.
+///
+/// # Errors
+/// What is wrong with it, in one line, without the password.
+pub fn connection(text: &str, environment: &Environment) -> Result<model::PgUrl, String> {
+    servers::connection(text, environment)
+}
+
 /// Every setting as `(section, setting)`, from the code that reads them; sections with names are called
 /// `cache.NAME`, `table.NAME`, `table.NAME.evict`, `table.NAME.lookup.HOLE` and `test`.
 #[must_use]

@@ -1,6 +1,7 @@
 //! `[postgres]` and `[redis]`: where changes come from and keys go from.
 
 use super::codes;
+use super::environment::Environment;
 use super::model::{Bell, Delivery, OnGap, PgUrl, Postgres, Redis, RedisUrl, Secret};
 use super::pg_url::{self, UrlProblem};
 use super::pgpass;
@@ -170,6 +171,23 @@ fn pg(reader: &mut Reader<'_>, text: &At<String>, variable: Option<Secret>, file
         }
     }
     Some(parsed.url)
+}
+
+/// Another connection text than `postgres.url`, with the password it holds or `~/.pgpass` has: those of the configuration
+/// belong to the daemon's role.
+pub(super) fn connection(text: &str, environment: &Environment) -> Result<PgUrl, String> {
+    let mut parsed = pg_url::parse(text, environment.user()).map_err(|problems| {
+        let one = |p: UrlProblem| p.help.into_iter().fold(p.message, |text, help| format!("{text} ({help})"));
+        problems.into_iter().map(one).collect::<Vec<_>>().join("; ")
+    })?;
+    if parsed.url.password.is_none() {
+        parsed.url.password = match pgpass::find(&parsed.url, parsed.passfile.as_deref(), environment) {
+            pgpass::Found::Nothing => None,
+            pgpass::Found::Password(password) => Some(password),
+            pgpass::Found::Ignored(path, why) => return Err(format!("{} is ignored: {why}", path.display())),
+        };
+    }
+    Ok(parsed.url)
 }
 
 /// What variables say goes before what the file says; within each, the URL before the setting.

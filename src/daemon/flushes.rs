@@ -137,7 +137,9 @@ impl Live<'_> {
                 match delay {
                     Some(delay) if !flush.second && !position => {
                         let after = After::Proven { edges, position: false };
-                        self.flushes.again.push((now + delay, flush.forms, after));
+                        let mut forms = flush.forms;
+                        forms.retain(|(cache, _)| self.config.caches[*cache].repeat_after.is_some());
+                        self.flushes.again.push((now + delay, forms, after));
                     }
                     _ => {
                         let text = serde_json::to_string(&edges).unwrap_or_default();

@@ -33,6 +33,11 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const BEACON_PACE: Duration = Duration::from_millis(100);
 /// Between two beacons while nothing changes: the position follows the server's snapshots, so that retention can.
 const SLOW_TICK: Duration = Duration::from_secs(30);
+/// Between two messages on the session at the most: the server ends sessions that are idle for 10 s
+/// (`sql/session.sql`), and a dead connection is to be noticed. A poll counts as one.
+const PING: Duration = Duration::from_secs(5);
+/// Between the audits while an edge is not live: whoever applies the migration wants to see it work.
+const AUDIT_SOON: Duration = Duration::from_secs(3);
 /// Between the audits of triggers, partitions and files (DESIGN, promise 1: within 30 s).
 const AUDIT: Duration = Duration::from_secs(25);
 /// Keys of open statements beyond which nothing more is read: about 100 bytes each.
@@ -92,6 +97,7 @@ pub(super) struct Live<'a> {
     pub(super) next_tick: Instant,
     pub(super) next_heartbeat: Instant,
     pub(super) next_audit: Instant,
+    pub(super) next_ping: Instant,
     /// A drain must be over by then.
     pub(super) drain_by: Option<Instant>,
     pub(super) draining: Option<Ended>,
@@ -173,7 +179,7 @@ impl Live<'_> {
         if self.batch.is_some() && self.reads() || self.repeats.reading() && self.roomy() {
             return now;
         }
-        let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick);
+        let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick).min(self.next_ping);
         if self.reads() {
             at = at.min(match self.bell.next(now) {
                 Next::Poll | Next::TryLock => now,
@@ -232,8 +238,12 @@ impl Live<'_> {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;
             self.next_heartbeat = Instant::now() + HEARTBEAT;
         }
+        if now >= self.next_ping {
+            self.session.connected.client.check_connection().await.map_err(|e| postgres(&e))?;
+            self.next_ping = Instant::now() + PING;
+        }
         if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
-            self.next_audit = now + AUDIT;
+            self.next_audit = now + if self.watch.all_live() { AUDIT } else { AUDIT_SOON };
             self.begin_audit();
         }
         self.move_position(now);
@@ -256,6 +266,7 @@ impl Live<'_> {
             // Retention went past us, which it never should between two polls: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
+        self.next_ping = Instant::now() + PING;
         self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found || batch.is_some(), Instant::now()) {

@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A standby asks for the lead this often: it takes over well within 5 s once the leader's session has ended.
 const STANDBY: Duration = Duration::from_secs(1);
+/// Between two rounds of retention while Redis is away.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// While waiting, the loop still shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,7 @@ pub enum End {
 pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut retry = Retry::default();
     let mut force: Option<FlushReason> = None;
+    let mut kept: Option<Instant> = None;
     loop {
         let began = Instant::now();
         context.observer.beat();
@@ -94,6 +97,10 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
             }
             Ended::Down(server, why) => {
                 let wait = retry.after(lived);
+                if server == Server::Redis && kept.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+                    kept = Some(Instant::now());
+                    keep_house(context, &config);
+                }
                 context.observer.report(Observation::Disconnected { server, why, retry_in: wait });
                 wait
             }
@@ -124,6 +131,17 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
             _ => {}
         }
     }
+}
+
+/// Retention beside the retry loop; it ends by itself, within the connection's and the statements' limits.
+fn keep_house(context: &Context, config: &Arc<Config>) {
+    let (observer, config) = (context.observer.clone(), config.clone());
+    tokio::spawn(async move {
+        // An unreachable PostgreSQL is no news here: its own session will say so once Redis is back.
+        if let Ok(rows @ 1..) = watch::keep_house(&config).await {
+            observer.report(Observation::Retired { rows });
+        }
+    });
 }
 
 /// Waits, unless something is asked meanwhile.

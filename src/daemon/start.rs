@@ -22,7 +22,10 @@ use crate::source::session::{Session, Unfit};
 use crate::source::side::Side;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// NOTIFY arrives in milliseconds; a server that is so busy that it takes longer is tried again.
+const HEARING: Duration = Duration::from_secs(3);
 
 /// Opens a session. `force` flushes whatever the record says.
 pub(super) async fn open<'a>(
@@ -38,7 +41,7 @@ pub(super) async fn open<'a>(
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
     observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
 
-    let session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
+    let mut session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
         Unfit::Down(why) => Ended::Down(Server::Postgres, why),
         Unfit::SchemaMissing(why) => Ended::SchemaMissing(why),
         Unfit::Standby => Ended::Standby,
@@ -54,6 +57,7 @@ pub(super) async fn open<'a>(
         }
         Delivery::Notify => None,
     };
+    hear(&mut session, &side, config).await?;
     for cleared in [Condition::SchemaMissing, Condition::Standby] {
         observer.condition(cleared, None);
     }
@@ -122,9 +126,10 @@ pub(super) async fn open<'a>(
         dirty: true,
         beacon: None,
         next_beacon: now,
-        next_tick: now + std::time::Duration::from_secs(30),
+        next_tick: now + Duration::from_secs(30),
         next_heartbeat: now,
-        next_audit: now + std::time::Duration::from_secs(25),
+        next_ping: now,
+        next_audit: now + Duration::from_secs(25),
         drain_by: None,
         draining: None,
         config: config.clone(),
@@ -167,6 +172,37 @@ impl Live<'_> {
     pub(super) fn unproven(&self, stored: &Proven) -> (Proven, std::collections::BTreeSet<proof::Form>) {
         let layouts: Vec<_> = self.current.iter().map(|l| (**l).clone()).collect();
         proof::unproven(&self.config, &layouts, |table, cache| self.watch.is_live(table, cache), stored)
+    }
+}
+
+/// Proves that the session hears: a transaction pooler accepts LISTEN and delivers nothing (HAZARDS N4), and LISTEN and
+/// NOTIFY on one connection would look fine there, so the other connection rings.
+async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(), Ended> {
+    let settings = &config.postgres;
+    if settings.delivery == Delivery::Journal && settings.bell == BellMode::Never {
+        return Ok(());
+    }
+    let down = |why: String| Ended::Down(Server::Postgres, why);
+    let nonce = format!("hear {:016x}", rand::random::<u64>());
+    side.ring(&settings.channel, &nonce).await.map_err(down)?;
+    let heard = async {
+        while let Some((_, payload)) = session.connected.notifications.recv().await {
+            if payload == nonce {
+                return true;
+            }
+            // A change that came before the proof is no loss: in journal delivery the first poll finds it, in notify
+            // delivery the start is a gap that is flushed after this.
+        }
+        false
+    };
+    match tokio::time::timeout(HEARING, heard).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(down("the connection was closed".into())),
+        Err(_) => Err(down(format!(
+            "LISTEN on channel `{}` was accepted, but a NOTIFY from another connection did not arrive within {HEARING:?}: \
+             this looks like a transaction pooler; give postgres.url the server itself, or set bell = \"never\"",
+            settings.channel
+        ))),
     }
 }
 

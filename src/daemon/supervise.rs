@@ -23,6 +23,8 @@ pub struct Options {
     pub config: Config,
     /// Its file, for the log.
     pub path: String,
+    /// What `check` would warn about, a line each.
+    pub warnings: Vec<String>,
     /// `--adopt`.
     pub adopt: bool,
     /// Reads the file again.
@@ -39,6 +41,9 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     let observer = Observer::new(&options.config.log);
     observer.set_config(&options.config);
     observer.report(Observation::Started { config: options.path.clone(), mode: options.config.mode });
+    for detail in &options.warnings {
+        observer.report(Observation::Warning { what: "the configuration", detail: detail.clone() });
+    }
     let (sender, receiver) = mpsc::channel(WAITING);
     let (admin_sender, admin_receiver) = mpsc::channel(WAITING);
     let context = Context {

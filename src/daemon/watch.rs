@@ -2,11 +2,12 @@
 
 use super::flushes::After;
 use super::live::{Live, Step};
-use crate::config::model::{Config, TableName};
+use crate::config::model::{Config, Delivery, TableName};
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
 use crate::rules::mapping::Protection;
 use crate::source::catalog::{self, TableState};
+use crate::source::connect;
 use crate::source::side::Side;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,7 +53,7 @@ type Files = BTreeMap<String, BTreeMap<String, u32>>;
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
     let client = side.client().await?;
-    let states = catalog::inspect(&client, config).await.map_err(|e| crate::source::connect::describe(&e))?;
+    let states = catalog::inspect(&client, config).await.map_err(|e| connect::describe(&e))?;
     let queue = side.notify_queue().await?;
     Ok(Look { states, queue })
 }
@@ -83,6 +84,11 @@ impl Watch {
     /// Whether the edge's capture is in place and as the configuration wants it.
     pub(super) fn is_live(&self, table: &TableName, cache: &str) -> bool {
         !self.dead.contains_key(&(table.clone(), cache.to_owned()))
+    }
+
+    /// Whether no edge waits for its triggers.
+    pub(super) fn all_live(&self) -> bool {
+        self.dead.is_empty()
     }
 
     /// Takes the files as they are, without a flush.
@@ -120,6 +126,9 @@ impl Live<'_> {
         self.watch.looking = Some(tokio::spawn(async move {
             let found = look(&side, &config).await?;
             if journal {
+                if let Ok(rows) = side.journal_rows().await {
+                    observer.set_journal_rows(rows);
+                }
                 match retire(&side, &config, lowest.as_ref()).await {
                     Ok(0) => {}
                     Ok(rows) => observer.report(Observation::Retired { rows }),
@@ -252,6 +261,18 @@ impl Live<'_> {
         }
         Ok(())
     }
+}
+
+/// Retention while no session can live because Redis is away: the journal must not grow without bounds then either.
+/// Nothing is known about positions, so only `retention_max` and `journal_max_bytes` count.
+pub(super) async fn keep_house(config: &Config) -> Result<u64, String> {
+    if config.postgres.delivery == Delivery::Notify {
+        return Ok(0);
+    }
+    let connected = connect::connect(&config.postgres.url).await.map_err(|e| e.to_string())?;
+    let side = Side::new(&config.postgres.url, &connected.host, &config.postgres.schema)?;
+    side.mark_time().await?;
+    retire(&side, config, None).await
 }
 
 /// Deletes what no position and no roll-back of Redis within `retention` can need any more; past `retention_max` or

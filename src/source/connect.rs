@@ -242,7 +242,8 @@ fn refusal(e: &tokio_postgres::Error) -> Refusal {
         Some("08P01") if e.as_db_error().is_some_and(|db| db.message().contains("startup parameter")) => POOLER,
         Some("57P03") => "the server is starting or stopping; it is tried again",
         Some(_) => "",
-        None if e.to_string().contains("password missing") => {
+        // The driver's own words stand behind "invalid configuration", in the cause.
+        None if describe(e).contains("password missing") => {
             "the server asks for a password: postgres.password, PGEVICT_POSTGRES__PASSWORD_FILE, a credential or ~/.pgpass"
         }
         None => "is the server running there?",

@@ -80,6 +80,16 @@ impl Side {
         Ok(row.get(0))
     }
 
+    /// A beacon for the moment, where no session takes snapshots: retention counts time by beacons.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn mark_time(&self) -> Result<(), Failure> {
+        let sql = in_schema("INSERT INTO pgevict.beacon (snap) VALUES (pg_current_snapshot())", &self.schema);
+        let client = self.client().await?;
+        client.execute(&sql, &[]).await.map(drop).map_err(|e| connect::describe(&e))
+    }
+
     /// Whether beacon `n` is there: if a promoted or restored server lacks it, commits may be lost.
     ///
     /// # Errors
@@ -114,6 +124,27 @@ impl Side {
         let client = self.client().await?;
         let bytes: i64 = client.query_one(&sql, &[]).await.map_err(|e| connect::describe(&e))?.get(0);
         Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// About how many rows the journal holds, by the server's statistics.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn journal_rows(&self) -> Result<u64, Failure> {
+        let sql = in_schema("SELECT pg_stat_get_live_tuples('pgevict.journal'::regclass)", &self.schema);
+        let client = self.client().await?;
+        let rows: i64 = client.query_one(&sql, &[]).await.map_err(|e| connect::describe(&e))?.get(0);
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+
+    /// Rings the bell from another connection: whoever listens hears it, unless something in between swallows it.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn ring(&self, channel: &str, payload: &str) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let rung = client.execute("SELECT pg_notify($1, $2)", &[&channel, &payload]).await;
+        rung.map(drop).map_err(|e| connect::describe(&e))
     }
 
     /// Deletes journal rows that `snapshot` sees, in slices of `slice` rows, and raises the floor in the same

@@ -77,6 +77,28 @@ fn apply_asks_and_without_a_terminal_refuses() {
 }
 
 #[test]
+fn who_applies_with_a_url_of_its_own_grants_the_daemon_its_rights() {
+    let c = Cli::new();
+    // Roles belong to the server, which other tests share.
+    let role = format!("daemon_{}", std::process::id());
+    c.world.sql(&format!("CREATE ROLE {role} LOGIN"));
+    let (server, _) = c.world.url.split_once("://").map(|(_, rest)| rest).unwrap().split_once('/').unwrap();
+    let (_, host) = server.rsplit_once('@').unwrap();
+    let database = c.world.url.rsplit_once('/').unwrap().1;
+    let daemon = format!("postgresql://{role}@{host}/{database}");
+    let (code, _, errors) = c.run_at(&daemon, &["apply", "--yes"]);
+    assert!(code == 1 && errors.contains("--as"), "{code} {errors}");
+    let (code, _, errors) = c.run_at(&daemon, &["apply", "--yes", "--as", &c.world.url]);
+    assert_eq!(code, 0, "{errors}");
+    let may = format!("SELECT has_table_privilege('{role}', 'pgevict.journal', 'SELECT')");
+    assert_eq!(c.world.db.text(&may).unwrap(), "t");
+    assert_eq!(c.run_at(&daemon, &["diff"]).0, 0, "the daemon's role may look");
+    assert_eq!(c.run_at(&daemon, &["diff", "--as", "http://nowhere"]).0, 2);
+    c.world.sql(&c.run_at(&daemon, &["down"]).1);
+    c.world.sql(&format!("DROP ROLE {role}"));
+}
+
+#[test]
 fn apply_refuses_where_a_publication_has_all_tables() {
     let c = Cli::new();
     c.world.sql("CREATE PUBLICATION everything FOR ALL TABLES");

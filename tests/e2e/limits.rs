@@ -69,6 +69,25 @@ fn a_change_that_matches_too_much_can_be_refused(delivery: Delivery) {
     w.check(CHANGE, &["post:1"]);
     let ran = w.pgevict(&["ready"]).exits(1);
     assert!(format!("{}{}", ran.out, ran.err).contains("posts"), "{ran:?}");
+    // A restart does not forget it; the operator does.
+    if delivery == Delivery::Journal {
+        w.stop();
+        w.start_unready(&[]);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !w.pgevict(&["ready"]).out.contains("posts") {
+            assert!(std::time::Instant::now() < deadline, "the refusal is forgotten");
+        }
+    }
+    // What the message tells the operator to run does what it says.
+    w.pgevict(&["evict", "posts", "--dismiss"]).exits(0);
+    w.wait_ready();
+    assert_eq!(w.missing(), ["post:1".to_owned()].into());
+    let mark = w.mark();
+    w.sql(CHANGE);
+    w.wait_line(mark, &["refused (matches"]);
+    w.pgevict(&["ready"]).exits(1);
+    w.pgevict(&["evict", "posts", "--all", "--yes"]).exits(0);
+    w.wait_ready();
 }
 
 fn repeat_after_deletes_a_stale_fill(delivery: Delivery) {
@@ -142,4 +161,21 @@ fn a_template_that_changes_is_flushed_once() {
         "{missing:?}"
     );
     w.check(CHANGE, &["article:1"]);
+}
+
+#[test]
+fn the_journal_stays_bounded_while_redis_is_away() {
+    // Values that do not compress, so that the journal is over its bound.
+    let config = "[postgres]\njournal_max_bytes = \"1MB\"\n[cache.title]\nkey = \"title:{title}\"\n\
+                  [table.posts]\nevict = [\"title\"]";
+    let w = World::new(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.apply();
+    w.redis.borrow_mut().kill();
+    w.sql("INSERT INTO posts SELECT n, 1, md5(n::text) FROM generate_series(1000, 41000) n");
+    assert!(w.sql("SELECT FROM pgevict.journal").len() > 30);
+    w.start_unready(&[]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !w.sql("SELECT FROM pgevict.journal LIMIT 1").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the journal is kept though nobody can read it");
+    }
 }
