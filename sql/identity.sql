@@ -5,4 +5,6 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || (SELE
        pg_current_snapshot()::text,
        current_setting('max_prepared_transactions')::int,
        to_regclass($1 || '.journal')::oid,
-       to_regclass($1 || '.layout')::oid
+       to_regclass($1 || '.layout')::oid,
+       to_regclass($1 || '.lost')::oid,
+       pg_relation_filenode(to_regclass($1 || '.journal'))

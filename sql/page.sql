@@ -1,5 +1,5 @@
 -- One page of the batch visible($2) \ visible($1): $1 what was seen already, $2 the target or NULL for "now", behind row
--- ($3, $4), at most $5 rows. One statement reads the snapshot, the floor, the counter of lost captures and the rows, so that they belong
+-- ($3, $4), at most $5 rows or about $6 bytes of values as they are stored, compressed. One statement reads the snapshot, the floor, the counter of lost captures and the rows, so that they belong
 -- together: a row is in exactly one such difference, whatever the order of commits. Times are ages: no clock is compared.
 WITH h AS MATERIALIZED (
   SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS target,
@@ -8,9 +8,14 @@ WITH h AS MATERIALIZED (
 )
 SELECT h.target::text, h.floor, h.lost,
        j.xid::text::bigint, j.seq, (extract(epoch FROM clock_timestamp() - j.at) * 1000)::float8,
-       j.layout, j.tbl, j.kind, j.op, j.classes, j.tuples, j.note
+       j.layout, j.tbl, j.kind, j.op, j.classes, j.tuples, j.note,
+       j.there, pg_relation_filenode('pgevict.journal')
 FROM h LEFT JOIN LATERAL (
   SELECT * FROM (
+    SELECT limited.*, count(*) OVER () AS there, coalesce(
+      sum(coalesce(pg_column_size(tuples), 0)) OVER (ORDER BY xid, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0
+    ) AS before
+    FROM (SELECT * FROM (
     (SELECT * FROM pgevict.journal
      WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4::bigint)
        AND pg_visible_in_snapshot(xid, h.target)
@@ -20,5 +25,6 @@ FROM h LEFT JOIN LATERAL (
      WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) AND (xid, seq) > ($3::text::xid8, $4::bigint)
        AND pg_visible_in_snapshot(xid, h.target)
      ORDER BY xid, seq LIMIT $5)
-  ) both_arms ORDER BY xid, seq LIMIT $5
+    ) both_arms ORDER BY xid, seq LIMIT $5) AS limited
+  ) AS sized WHERE before < $6 ORDER BY xid, seq
 ) j ON true

@@ -15,6 +15,8 @@ mod faults;
 mod lifecycle;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/pooler.rs"]
+mod pooler;
 #[path = "e2e/rules.rs"]
 mod rules;
 #[path = "e2e/storm.rs"]

@@ -56,7 +56,7 @@ async fn hearing(listener: &mut Connected, config: &Config) -> Result<(), Proble
             let message =
                 format!("a notification did not arrive from connection to connection at {}", config.postgres.url);
             let problem = Problem::error(codes::DEAF, Place::None, message);
-            Err(problem.help("is this a transaction pooler? Name the server itself, or set bell = \"never\""))
+            Err(problem.help("is this a transaction pooler? Name the server itself"))
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::Kind;
-use crate::sink::position::MOST_KEYS;
+use crate::sink::position::portions;
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -270,7 +270,7 @@ impl Live<'_> {
 
     /// Deletes exact keys and tells their askers.
     async fn delete(&mut self, keys: Keys) -> Step {
-        for chunk in keys.list.chunks(MOST_KEYS) {
+        for chunk in portions(&keys.list, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             let now = Instant::now();

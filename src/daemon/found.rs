@@ -5,7 +5,7 @@ use super::passes::Wanted;
 use super::statements::Asker;
 use crate::config::model::OverLimit;
 use crate::observe::event::{Condition, Observation, Outcome};
-use crate::sink::position::MOST_KEYS;
+use crate::sink::position::portions;
 use crate::sink::scan::Found;
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ impl Live<'_> {
                 gone.push((key, which));
             }
         }
-        for chunk in gone.chunks(MOST_KEYS) {
+        for chunk in portions(&gone, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             let Some(running) = &mut self.passes.running else { return Ok(()) };
@@ -109,7 +109,7 @@ impl Live<'_> {
                 self.refuse(&wanted.askers, &wanted.pattern, wanted.matched).await?;
                 return Ok(Outcome::Refused(wanted.matched));
             }
-            for chunk in held.chunks(MOST_KEYS) {
+            for chunk in portions(&held, Vec::len) {
                 let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
                 let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
                 wanted.deleted += gone.iter().filter(|g| **g).count() as u64;

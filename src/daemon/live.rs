@@ -257,6 +257,10 @@ impl Live<'_> {
         let batch = self.batch.take();
         let (target, after) = batch.as_ref().map_or((None, (0, 0)), |b| (Some(&b.target), b.after));
         let mut page = journal.page(&self.session, &self.seen, target, after).await.map_err(|e| postgres(&e))?;
+        if page.file != self.session.identity.journal_file {
+            // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
+            return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
+        }
         // No floor: nothing was ever retired.
         if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
             // Retention went past us, which it never should between two polls: what was deleted is unknown.

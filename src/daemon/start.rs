@@ -216,7 +216,11 @@ async fn doubt(record: &Record, session: &Session, side: &Side) -> Result<Option
         return fork(format!("timeline {} became {}: a standby was promoted", record.timeline, identity.timeline));
     }
     if record.sentinel != identity.sentinel {
-        return fork("the unlogged sentinel is another one: the server crashed, was promoted or restored".into());
+        return fork(
+            "the unlogged sentinel or the journal is another one: the server crashed, was promoted or restored, or the \
+             journal was dropped, emptied or rewritten"
+                .into(),
+        );
     }
     if pos.xmax() > identity.snapshot.xmax() {
         return fork(format!("the position ({pos}) is ahead of the server ({})", identity.snapshot));

@@ -18,7 +18,7 @@ pub struct Record {
     pub db: String,
     /// Timeline of the last session.
     pub timeline: String,
-    /// `nonce/oid` of the UNLOGGED sentinel.
+    /// `nonce/oid` of the UNLOGGED sentinel, the oid of the counter `lost` and the journal's file.
     pub sentinel: String,
     /// The newest beacon known to be committed; 0 before the first.
     pub beacon: i64,

@@ -14,6 +14,24 @@ use std::time::Duration;
 /// The most keys of one script: 1 000 keys hold Redis' single thread for about a millisecond (HAZARDS B20).
 pub const MOST_KEYS: usize = 1_000;
 
+/// The most bytes of keys of one script: it is one command, and Redis cuts off clients whose commands are too long.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Cuts what is to be deleted into portions of at most [`MOST_KEYS`] keys and, unless one key alone is longer, 4 MiB.
+pub fn portions<T>(mut all: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = all.iter().take(MOST_KEYS).take_while(|item| {
+            bytes += size(item);
+            bytes <= MOST_BYTES
+        });
+        let count = fits.count().max(1).min(all.len());
+        let (portion, rest) = all.split_at(count);
+        all = rest;
+        (count > 0).then_some(portion)
+    })
+}
+
 /// Readers that ask for `…:alive` stop trusting the cache this long after evictions have stopped.
 const ALIVE: Duration = Duration::from_secs(5);
 

@@ -15,6 +15,10 @@ use tokio::sync::mpsc;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 
+/// A setting of our own, sent with the log-in, that means nothing: a pooler refuses it or swallows it, PostgreSQL keeps it. Asked
+/// for before anything is set: behind a pooler, what a session sets (`search_path` …) is left to the application's own statements.
+const MARK: &str = "pgevict.direct";
+
 /// Notifications that wait for the daemon. In journal delivery one is as good as many; in notify delivery an
 /// overflow is a gap, and says so. 64 Ki payloads of 8 kB are the 512 MB that bound it at worst, 1 MB in practice.
 const WAITING_NOTIFICATIONS: usize = 1 << 16;
@@ -96,6 +100,9 @@ pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
 
 type Refusal = (String, &'static str);
 
+const POOLER: &str =
+    "name the server itself: behind a transaction pooler LISTEN hears nothing, and locks and settings leak";
+
 async fn one(url: &PgUrl, host: &PgHost) -> Result<Connected, Refusal> {
     let config = driver_config(url, host);
     let unix = host.host.starts_with('/');
@@ -110,9 +117,15 @@ async fn one(url: &PgUrl, host: &PgHost) -> Result<Connected, Refusal> {
     }?;
     let row = connected
         .client
-        .query_one("SELECT pg_is_in_recovery(), current_setting('server_version_num')::int", &[])
+        .query_one(
+            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting($1, true) = 'yes'",
+            &[&MARK],
+        )
         .await
         .map_err(|e| refusal(&e))?;
+    if row.get::<_, Option<bool>>(2) != Some(true) {
+        return Err(("a pooler stands between, which swallows what the log-in sets".into(), POOLER));
+    }
     if row.get::<_, bool>(0) {
         return Err((
             "it is a standby".into(),
@@ -169,9 +182,8 @@ pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Confi
     if let Some(password) = &url.password {
         config.password(password.expose());
     }
-    if let Some(options) = &url.options {
-        config.options(options);
-    }
+    let own = url.options.as_deref().unwrap_or_default();
+    config.options(format!("{own} -c {MARK}=yes").trim_start());
     config
 }
 
@@ -227,6 +239,7 @@ fn refusal(e: &tokio_postgres::Error) -> Refusal {
         Some("28000") => "pg_hba.conf or the role forbids this log-in",
         Some("3D000") => "create the database, or correct postgres.url",
         Some("53300") => "max_connections is reached: reserve some, or raise it",
+        Some("08P01") if e.as_db_error().is_some_and(|db| db.message().contains("startup parameter")) => POOLER,
         Some("57P03") => "the server is starting or stopping; it is tried again",
         Some(_) => "",
         // The driver's own words stand behind "invalid configuration", in the cause.

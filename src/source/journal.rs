@@ -7,9 +7,12 @@ use crate::rules::snapshot::Snapshot;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Row, Statement};
 
-/// Rows of one page. A row carries about 64 kB at most (ARCHITECTURE), so a page stays under 32 MB at worst and is a few
-/// hundred kilobytes in practice.
+/// Rows of one page.
 const ROWS: i64 = 512;
+/// Bytes of values in one page as they are stored, past which it ends. A row carries about 64 kB, or one tuple of values up to
+/// 1 MiB each; compression makes at most some eighty times less of it, so a page stays under 32 MB, and its deletes are done well
+/// within the session's `idle_session_timeout`.
+const BYTES: i64 = 256 << 10;
 
 /// What one statement of the application changed, from the journal or from a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Page {
     pub floor: Option<Snapshot>,
     /// Counter of the trigger's last layer.
     pub lost: i64,
+    /// The journal's file: another one means that rows went which nobody has read.
+    pub file: Option<u32>,
     /// The changes, in commit-independent order.
     pub changes: Vec<Change>,
     /// Where the next page begins; None after the last.
@@ -88,23 +93,26 @@ impl Journal {
             .client
             .query(
                 &self.page,
-                &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &ROWS],
+                &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &ROWS, &BYTES],
             )
             .await?;
         let read = Instant::now();
-        let mut page = Page { target: seen.clone(), floor: None, lost: 0, changes: Vec::new(), next: None };
+        let mut page = Page { target: seen.clone(), floor: None, lost: 0, file: None, changes: Vec::new(), next: None };
+        let mut there = 0;
         for row in &rows {
             if let Ok(target) = row.get::<_, &str>(0).parse() {
                 page.target = target;
             }
             page.floor = row.get::<_, Option<&str>>(1).and_then(|f| f.parse().ok());
             page.lost = row.get(2);
+            page.file = row.get(14);
+            there = row.get::<_, Option<i64>>(13).unwrap_or(0);
             if let Some(xid) = row.get::<_, Option<i64>>(3) {
                 page.next = Some((xid, row.get(4)));
                 page.changes.push(change(row, read));
             }
         }
-        if i64::try_from(page.changes.len()).unwrap_or(0) < ROWS {
+        if there < ROWS && i64::try_from(page.changes.len()).unwrap_or(0) == there {
             page.next = None;
         }
         Ok(page)

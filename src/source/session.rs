@@ -32,8 +32,11 @@ pub struct Identity {
     pub db: String,
     /// Timeline, eight hex digits.
     pub timeline: String,
-    /// `nonce/oid` of the sentinel.
+    /// `nonce/oid` of the sentinel, and what else must stay the same for a position to mean something: the oid of the counter `lost`
+    /// and the journal's file, as `/oid/file`.
     pub sentinel: String,
+    /// The journal's file.
+    pub journal_file: Option<u32>,
     /// The snapshot in which all this was read.
     pub snapshot: Snapshot,
     /// `max_prepared_transactions > 0`.
@@ -105,10 +108,19 @@ impl Session {
             })?,
         };
         let snapshot: String = row.get(2);
+        let journal_file: Option<u32> = row.get(7);
+        let sentinel = match bell {
+            None => sentinel,
+            Some(_) => {
+                let lost = row.get::<_, Option<u32>>(6).unwrap_or_default();
+                format!("{sentinel}/{lost}/{}", journal_file.unwrap_or_default())
+            }
+        };
         let identity = Identity {
             db: row.get(0),
             timeline: row.get(1),
             sentinel,
+            journal_file,
             snapshot: snapshot.parse().map_err(|e| Unfit::Down(format!("{e}")))?,
             prepared_transactions: row.get::<_, i32>(3) > 0,
         };
