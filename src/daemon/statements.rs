@@ -8,6 +8,11 @@ use crate::observe::event::{KeyOutcome, Outcome, Statement};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+/// What a key counts for: one for every 100 bytes begun, so that a bound in keys is a bound in bytes.
+fn weight(key: &KeyOutcome) -> usize {
+    1 + key.key.len() / 100
+}
+
 /// Who asked for a key or pattern to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Asker {
@@ -79,7 +84,7 @@ impl Statements {
 
     /// Adds a key: with an outcome that is known already, or to be told by [`Statements::outcome`].
     pub(super) fn key(&mut self, id: u64, key: KeyOutcome, known: bool) -> Asker {
-        self.keys += 1;
+        self.keys += weight(&key);
         let slot = self.open.get_mut(&id).map_or(0, |open| {
             open.remaining += usize::from(!known);
             open.statement.keys.push(key);
@@ -106,7 +111,7 @@ impl Statements {
         self.one_less(id, now)
     }
 
-    /// How many keys are held: what is read ahead is bounded by it.
+    /// How many keys are held, a long one counted as several: what is read ahead is bounded by it.
     pub(super) fn keys(&self) -> usize {
         self.keys
     }
@@ -124,7 +129,7 @@ impl Statements {
             return None;
         }
         let mut open = self.open.remove(&id)?;
-        self.keys -= open.statement.keys.len();
+        self.keys -= open.statement.keys.iter().map(weight).sum::<usize>();
         open.statement.took = now.saturating_duration_since(open.read);
         if open.turn == Turn::First {
             open.statement.lag = open.age + open.statement.took;

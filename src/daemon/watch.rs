@@ -91,6 +91,11 @@ impl Watch {
         self.dead.is_empty()
     }
 
+    /// Whether an audit wanted other edges proven after the flush for `edges` had begun.
+    pub(super) fn overtaken(&self, edges: &Proven) -> bool {
+        self.flushing.as_ref().is_some_and(|(wanted, _)| wanted != edges)
+    }
+
     /// Takes the files as they are, without a flush.
     pub(super) fn accept_tables(&mut self, look: &Look) {
         self.tables = serde_json::to_string(&files(look)).unwrap_or_default();

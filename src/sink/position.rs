@@ -222,3 +222,20 @@ fn odd() -> Fault {
         "the script answered in another form than it has",
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_hold_every_item_once_and_end_by_count_or_by_bytes() {
+        let sizes = |all: &[usize]| portions(all, |n| *n).map(<[usize]>::to_vec).collect::<Vec<_>>();
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&[1; 2 * MOST_KEYS + 1]).iter().map(Vec::len).collect::<Vec<_>>(), [MOST_KEYS, MOST_KEYS, 1]);
+        let half = MOST_BYTES / 2;
+        assert_eq!(
+            sizes(&[half, half, 1, MOST_BYTES + 1, 2]),
+            [vec![half, half], vec![1], vec![MOST_BYTES + 1], vec![2]]
+        );
+    }
+}

@@ -143,6 +143,27 @@ fn flushall_takes_the_position_and_the_daemon_notices() {
 }
 
 #[test]
+fn a_journal_that_was_emptied_or_replaced_is_noticed_and_flushed() {
+    let w = world(&setup());
+    let all = [&GONE[..], &["user:2", "posts:2:a"]].concat();
+    w.check_after("a change that was in a journal emptied meanwhile", &all, || {
+        w.stop();
+        w.sql(CHANGE);
+        w.sql("TRUNCATE pgevict.journal");
+        w.start();
+    });
+    w.check_after("a change that was in a journal replaced under a frozen daemon", &all, || {
+        w.daemon(|d| d.signal(Signal::SIGSTOP));
+        w.sql(CHANGE);
+        w.sql("DROP TABLE pgevict.journal");
+        w.apply();
+        w.daemon(|d| d.signal(Signal::SIGCONT));
+        w.wait_gone(&all);
+        w.wait_ready();
+    });
+}
+
+#[test]
 fn a_second_daemon_waits_and_takes_over() {
     let w = world(&setup());
     let socket = w.config_path().with_file_name("second.sock");
