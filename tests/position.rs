@@ -35,6 +35,9 @@ async fn keys_go_and_what_was_there_is_told_apart_from_what_was_not() {
     let server = Redis::start(&[]).unwrap();
     let mut position = take(&server, "a").await;
     let () = direct(&server).set("here", 1).unwrap();
+    position.heartbeat().await.unwrap();
+    assert!(!direct(&server).exists::<_, bool>("{pgevict}:alive").unwrap(), "nobody vouched for the caches yet");
+    position.vouch(true);
     assert_eq!(position.step(&[b"here", b"not"], &[], |_| {}).await.unwrap(), [true, false]);
     assert!(direct(&server).exists::<_, bool>("{pgevict}:alive").unwrap());
 }
@@ -44,6 +47,7 @@ async fn whoever_was_overtaken_changes_nothing() {
     let server = Redis::start(&[]).unwrap();
     let mut first = take(&server, "a").await;
     let mut second = take(&server, "b").await;
+    first.vouch(true);
     let () = direct(&server).mset(&[("k", 1), ("{pgevict}:alive", 1)]).unwrap();
     let () = direct(&server).del("{pgevict}:alive").unwrap();
     let outcome = first.step(&[b"k"], &[("edges", "{}")], |r| r.beacon = 99).await;

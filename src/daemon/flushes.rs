@@ -64,6 +64,11 @@ pub(super) struct Flushes {
 }
 
 impl Flushes {
+    /// Whether a first flush is not over yet.
+    pub(super) fn under_way(&self) -> bool {
+        self.running.values().any(|f| !f.forms.is_empty() && !f.second)
+    }
+
     /// When the next second flush is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.again.iter().map(|(at, ..)| *at).min()

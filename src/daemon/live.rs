@@ -234,6 +234,8 @@ impl Live<'_> {
         self.flushes_due(now).await?;
         self.expire_slices(now).await?;
         self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
+        let enforced = self.config.mode == crate::config::model::Mode::Enforce;
+        self.position.vouch(enforced && (self.proven || self.journal.is_none()) && !self.flushes.under_way());
         if now >= self.next_heartbeat {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;
             self.next_heartbeat = Instant::now() + HEARTBEAT;

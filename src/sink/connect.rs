@@ -132,7 +132,9 @@ pub fn describe(e: &redis::RedisError) -> String {
 /// What an operator does about an error of Redis.
 #[must_use]
 pub fn remedy(e: &redis::RedisError) -> &'static str {
-    match e.code().unwrap_or_default() {
+    // The client swallows the server's WRONGPASS at the log-in.
+    let refused = e.kind() == redis::ErrorKind::AuthenticationFailed;
+    match if refused { "WRONGPASS" } else { e.code().unwrap_or_default() } {
         "WRONGPASS" => "correct redis.password or the ACL user; it is tried again",
         "NOAUTH" => "the server wants a password: redis.password, PGEVICT_REDIS__PASSWORD_FILE or a credential",
         "NOPERM" => "the ACL user lacks a right: `pgevict check` prints the line to set",

@@ -83,6 +83,7 @@ pub struct Position {
     written: String,
     nonce: String,
     steps: u64,
+    alive: bool,
 }
 
 /// Reads what Redis remembers under `state`.
@@ -124,9 +125,16 @@ impl Position {
             written: found,
             nonce,
             steps: 0,
+            alive: false,
         };
         position.step(&[], &[], |_| {}).await?;
         Ok(position)
+    }
+
+    /// Whether readers may trust the caches from now on: not before the first flush is over, not while nothing is
+    /// deleted (HAZARDS B11). Only then the scripts refresh `…:alive`.
+    pub fn vouch(&mut self, alive: bool) {
+        self.alive = alive;
     }
 
     /// What the record says.
@@ -152,7 +160,7 @@ impl Position {
         self.steps += 1;
         record.step = format!("{}-{}", self.nonce, self.steps);
         let text = record.to_text();
-        let answer = self.call(keys, &text, true, fields).await?;
+        let answer = self.call(keys, &text, fields).await?;
         self.record = record;
         self.written = text;
         Ok(answer)
@@ -175,16 +183,10 @@ impl Position {
     /// As [`Position::step`].
     pub async fn heartbeat(&mut self) -> Result<(), Fault> {
         let text = self.written.clone();
-        self.call(&[], &text, true, &[]).await.map(drop)
+        self.call(&[], &text, &[]).await.map(drop)
     }
 
-    async fn call(
-        &mut self,
-        keys: &[&[u8]],
-        text: &str,
-        alive: bool,
-        fields: &[(&str, &str)],
-    ) -> Result<Vec<bool>, Fault> {
+    async fn call(&mut self, keys: &[&[u8]], text: &str, fields: &[(&str, &str)]) -> Result<Vec<bool>, Fault> {
         let mut call = self.script.prepare_invoke();
         for key in &self.keys {
             call.key(key);
@@ -193,7 +195,7 @@ impl Position {
             call.key(*key);
         }
         call.arg(&self.written).arg(text);
-        if alive {
+        if self.alive {
             call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000))
         } else {
             call.arg("")
