@@ -17,7 +17,8 @@ demo: servers
 	target/demo/pgevict demo
 
 ## make test         format, lints, all tests
-test: servers lint
+test: lint
+	@tests/servers test
 	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
 
 ## make test-matrix  the end-to-end tests against PostgreSQL 14 to 18, Redis 6.2 and 7.0, Valkey 8 and 9
