@@ -427,7 +427,7 @@ impl Live<'_> {
     }
 
     /// An operator has dealt with a refused edge.
-    async fn dismiss(&mut self, cache: &str) -> Step {
+    pub(super) async fn dismiss(&mut self, cache: &str) -> Step {
         let refused = self.watch.dismiss(cache, &self.current);
         for (table, cache) in refused {
             self.context.observer.condition(Condition::Refused { table, cache }, None);
@@ -451,9 +451,11 @@ async fn recv(control: &tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Control>>
 /// A statement of the session failed.
 pub(super) fn postgres(e: &tokio_postgres::Error) -> Ended {
     let remedy = match e.code().map(|c| c.code()) {
-        Some("42501") => ": the daemon's role lacks a right; `pgevict sql apply` grants it",
+        Some("42501") => {
+            ": the daemon's role lacks a right; the tables' owner grants it: `pgevict sql apply --as OWNER_URL`"
+        }
         Some("42P01" | "42703" | "42883") => {
-            ": the schema is incomplete or of another version; run `pgevict sql apply`"
+            ": the schema is incomplete or of another version: apply the migration, `pgevict sql apply --as OWNER_URL`"
         }
         _ => "",
     };

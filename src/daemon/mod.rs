@@ -79,11 +79,15 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut retry = Retry::default();
     let mut force: Option<FlushReason> = None;
     let mut kept: Option<Instant> = None;
+    let mut dismissed = Vec::new();
     loop {
         let began = Instant::now();
         context.observer.beat();
         let ended = match start::open(context, &config, force.take()).await {
-            Ok(live) => live.run().await,
+            Ok(mut live) => match dismiss(&mut live, &mut dismissed).await {
+                Ok(()) => live.run().await,
+                Err(ended) => ended,
+            },
             Err(ended) => ended,
         };
         let lived = began.elapsed();
@@ -122,7 +126,7 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
                 retry.after(lived)
             }
         };
-        match pause(context, wait).await {
+        match pause(context, wait, &mut dismissed).await {
             Some(Ended::Stop) => return End::Stopped,
             Some(Ended::Reload(new)) => {
                 config = new;
@@ -144,8 +148,16 @@ fn keep_house(context: &Context, config: &Arc<Config>) {
     });
 }
 
-/// Waits, unless something is asked meanwhile.
-async fn pause(context: &Context, wait: Duration) -> Option<Ended> {
+/// What operators dismissed while no session was there to hear it.
+async fn dismiss(live: &mut live::Live<'_>, caches: &mut Vec<String>) -> Result<(), Ended> {
+    for cache in caches.drain(..) {
+        live.dismiss(&cache).await?;
+    }
+    Ok(())
+}
+
+/// Waits, unless something is asked meanwhile; what is dismissed is kept for the next session.
+async fn pause(context: &Context, wait: Duration, dismissed: &mut Vec<String>) -> Option<Ended> {
     let until = Instant::now() + wait;
     let mut control = context.control.lock().await;
     while Instant::now() < until {
@@ -153,7 +165,10 @@ async fn pause(context: &Context, wait: Duration) -> Option<Ended> {
         tokio::select! {
             biased;
             () = context.stop.cancelled() => return Some(Ended::Stop),
-            Some(asked) = control.recv() => if let Control::Reload(config) = asked { return Some(Ended::Reload(config)) },
+            Some(asked) = control.recv() => match asked {
+                Control::Reload(config) => return Some(Ended::Reload(config)),
+                Control::Dismiss(cache) => dismissed.push(cache),
+            },
             () = tokio::time::sleep_until(until.min(Instant::now() + BEAT).into()) => {}
         }
     }
