@@ -21,9 +21,9 @@ test: lint
 	@tests/servers test
 	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
 
-## make test-matrix  the end-to-end tests against PostgreSQL 14 to 18, Redis 6.2 and 7.0, Valkey 8 and 9
+## make test-matrix  the end-to-end and capture tests against PostgreSQL 14 to 18, Redis 6.2 and 7.0, Valkey 8 and 9
 test-matrix: servers
-	$(CARGO) test --locked --no-run --test e2e
+	$(CARGO) test --locked --no-run --test e2e --test capture
 	tests/matrix
 
 ## make lint         what must hold before any test runs
