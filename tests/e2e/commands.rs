@@ -96,3 +96,33 @@ fn sql_diff_sees_what_somebody_removed() {
     w.apply();
     w.pgevict(&["sql", "diff"]).exits(0);
 }
+
+/// What `sql up` prints, fed to psql-like clients twice, changes nothing the second time; what `sql down` prints leaves
+/// the schema as it was, by `pg_dump`'s own account.
+#[test]
+fn down_leaves_the_dump_as_it_was_before_up() {
+    let w = World::new(&Setup { config: CONFIG, schema: SCHEMA, ..Setup::default() });
+    let pg_dump = pgevict::cli::demo::servers::find_postgres().unwrap().join("pg_dump");
+    if !pg_dump.exists() {
+        // The packages of the matrix bring the server alone; the catalog's account is in tests/capture/install.rs.
+        eprintln!("{} is not there", pg_dump.display());
+        return;
+    }
+    let dump = || {
+        let url = w.pg.url(&w.database);
+        let out = std::process::Command::new(&pg_dump).args(["--schema-only", "--dbname", &url]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout).unwrap();
+        // \restrict and \unrestrict carry a random key.
+        text.lines().filter(|l| !l.starts_with('\\')).collect::<Vec<_>>().join("\n")
+    };
+    let before = dump();
+    let up = w.pgevict(&["sql", "up"]).exits(0).out;
+    w.sql(&up);
+    let installed = dump();
+    assert!(installed.contains("zz_pgevict_u") && installed.contains("CREATE TABLE pgevict.journal"));
+    w.sql(&up);
+    assert_eq!(dump(), installed);
+    w.sql(&w.pgevict(&["sql", "down"]).exits(0).out);
+    assert_eq!(dump(), before);
+}
