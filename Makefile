@@ -11,10 +11,10 @@ TEST_THREADS ?= 6
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make demo         see it work on private servers, about ten seconds after the build
+## make demo         see it work on private servers, about ten seconds after the build (unoptimised: it builds in a minute)
 demo: servers
-	$(CARGO) build --locked --profile demo
-	target/demo/pgevict demo
+	$(CARGO) build --locked
+	target/debug/pgevict demo
 
 ## make test         format, lints, all tests
 test: lint
