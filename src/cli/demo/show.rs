@@ -411,6 +411,9 @@ fn summary(screen: &Screen, figures: &Figures) {
         ms(0.99),
         ms(1.0)
     ));
+    if cfg!(debug_assertions) {
+        screen.line("  (an unoptimised build on servers that share this machine; `make build` makes the real one)");
+    }
     screen.line("");
     screen.line(
         &screen
