@@ -309,6 +309,8 @@ impl Live<'_> {
     /// One thing of the batch is done.
     pub(super) fn release(&mut self, ticket: crate::flow::ledger::Ticket, now: Instant) {
         if self.ledger.release(ticket) {
+            // Also when a beacon came back meanwhile: a pass may outlive it, and the position must still follow soon.
+            self.dirty = true;
             self.repeats.settled(self.ledger.settled(), self.ledger.is_idle(), now);
         }
     }
