@@ -9,7 +9,7 @@ mod changes;
 mod commands;
 #[path = "e2e/demo.rs"]
 mod demo;
-#[path = "e2e/faults.rs"]
+#[path = "e2e/faults/mod.rs"]
 mod faults;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! The harness: servers, a daemon and a cache as values, and one way to say "this statement evicts exactly these keys".
 
 mod daemon;
+pub(crate) mod proxy;
 mod servers;
 mod world;
 

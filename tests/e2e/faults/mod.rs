@@ -1,5 +1,7 @@
 //! What breaks around the daemon, and that no stale key survives it. Journal delivery: that is its promise.
 
+mod proxy;
+
 use crate::support::{Setup, World};
 use nix::sys::signal::Signal;
 use pgevict::cli::demo::servers::Down;
