@@ -23,6 +23,8 @@ mod rules;
 mod storm;
 #[path = "e2e/strange_schema.rs"]
 mod strange_schema;
+#[path = "e2e/systemd.rs"]
+mod systemd;
 
 #[path = "recipes/analyses/scenario.rs"]
 mod recipe_analyses;

@@ -30,6 +30,9 @@ const STANDBY: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// While waiting, the loop still shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
+/// What the start of a session may take beside connecting to PostgreSQL: Redis has 5 s to connect and 10 s for each answer, `LISTEN` is
+/// proven within 3 s, and a look at hundreds of tables takes seconds.
+const OPENING: Duration = Duration::from_secs(45);
 
 /// What lives as long as the process.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     loop {
         let began = Instant::now();
         context.observer.beat();
-        let ended = match start::open(context, &config, force.take()).await {
+        let ended = match open(context, &config, force.take()).await {
             Ok(mut live) => match dismiss(&mut live, &mut dismissed).await {
                 Ok(()) => live.run().await,
                 Err(ended) => ended,
@@ -133,6 +136,32 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
                 context.observer.report(Observation::Reloaded);
             }
             _ => {}
+        }
+    }
+}
+
+/// Opens a session. The loop beats meanwhile, so that servers which answer slowly are no reason for the watchdog to strike, and it does
+/// not wait for ever, so that the beat proves something.
+async fn open<'a>(
+    context: &'a Context,
+    config: &Arc<Config>,
+    force: Option<FlushReason>,
+) -> Result<live::Live<'a>, Ended> {
+    let hosts = u32::try_from(config.postgres.url.hosts.len()).unwrap_or(u32::MAX);
+    let limit = OPENING.saturating_add(config.postgres.url.connect_timeout.saturating_mul(hosts));
+    let until = Instant::now() + limit;
+    let mut opened = std::pin::pin!(start::open(context, config, force));
+    loop {
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return Err(Ended::Stop),
+            opened = &mut opened => return opened,
+            () = tokio::time::sleep_until(until.min(Instant::now() + BEAT).into()) => {}
+        }
+        context.observer.beat();
+        if Instant::now() >= until {
+            let why = format!("the session did not begin within {limit:?}: some statement is not answered");
+            return Err(Ended::Down(Server::Postgres, why));
         }
     }
 }

@@ -5,7 +5,7 @@ pub(crate) mod proxy;
 mod servers;
 mod world;
 
-pub(crate) use daemon::{Daemon, Ran};
+pub(crate) use daemon::{Daemon, Ran, pgevict};
 pub(crate) use servers::Db;
 pub(crate) use world::{Setup, World};
 
