@@ -1,7 +1,9 @@
 -- The capture function of one watched table, journal delivery, row level: for the apply of logical replication, which
--- fires row triggers only. See capture.sql for the layers; this file too runs as it stands.
+-- fires row triggers only, and for hypertables, whose chunks take no others. See capture.sql for the layers; this file too
+-- runs as it stands.
 --
--- A row costs a subtransaction, so a transaction may have 1000 of them; then one whole-table row stands for the rest.
+-- What a transaction has written once it does not write again: a bulk load of few devices writes few journal rows. Each
+-- written row costs a subtransaction, so a transaction may have 1000 of them; then one whole-table row stands for the rest.
 CREATE OR REPLACE FUNCTION pgevict.__function__() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -19,15 +21,19 @@ SET quote_all_identifiers = 'off'
 SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  letter constant "char" := lower(left(TG_OP, 1));
-  before integer := 0;
-  by_class text[];
-  journal oid;
-  written oid;
-  failure text;
+  pgevict_op constant "char" := lower(left(TG_OP, 1));
+  pgevict_before integer := 0;
+  pgevict_bytes bigint := 0;
+  pgevict_array text[];
+  pgevict_hash text;
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  pgevict_failure text;
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  cut constant text := $sql$
+  pgevict_cut constant text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -53,55 +59,85 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
-  -- Transaction-local, and counted outside the protected block: an error there would roll the count back.
+  -- Transaction-local: rolled back with the savepoint that the journal rows are rolled back with.
   IF current_setting(__counter__, true) ~ '^[0-9]{1,5}$' THEN
-    before := current_setting(__counter__, true)::integer;
+    pgevict_before := current_setting(__counter__, true)::integer;
   END IF;
-  IF before > 1000 THEN
+  IF pgevict_before > 1000 THEN
     RETURN NULL;
   END IF;
-  PERFORM set_config(__counter__, (before + 1)::text, true);
   BEGIN
-    IF before = 1000 THEN
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, classes) VALUES (__layout__, __table__, 'w', letter, __all_classes__)
-      RETURNING tableoid INTO journal;
+    IF __dynamic__ THEN
+      EXECUTE 'SELECT sum(t.size), array_agg(t.tuple) FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '''')) AS size FROM ('
+        || __everything__ || ') AS q) AS t' INTO pgevict_bytes, pgevict_array USING OLD, NEW, pgevict_op;
+    ELSIF TG_OP = 'INSERT' THEN
+      SELECT sum(t.size), array_agg(t.tuple) INTO pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q) AS t;
+    ELSIF TG_OP = 'UPDATE' THEN
+      SELECT sum(t.size), array_agg(t.tuple) INTO pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q) AS t;
     ELSE
-      EXECUTE replace(cut, 'pgevict_tuples', __everything__) INTO journal USING OLD, NEW, letter;
+      SELECT sum(t.size), array_agg(t.tuple) INTO pgevict_bytes, pgevict_array
+      FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q) AS t;
     END IF;
+    IF pgevict_array IS NULL THEN
+      RETURN NULL;
+    END IF;
+    -- 128 bits of SHA-256: nobody finds two rows of which one would hide the other.
+    pgevict_hash := left(encode(sha256(convert_to(pgevict_op::text || pgevict_array::text, 'UTF8')), 'hex'), 32);
+    IF position(pgevict_hash IN coalesce(current_setting(__seen__, true), '')) > 0 THEN
+      RETURN NULL;
+    END IF;
+    PERFORM set_config(__counter__, (pgevict_before + 1)::text, true);
+    IF pgevict_before = 1000 THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, classes) VALUES (__layout__, __table__, 'w', pgevict_op, __all_classes__)
+      RETURNING tableoid INTO pgevict_journal;
+    ELSIF pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', __everything__) INTO pgevict_journal USING OLD, NEW, pgevict_op;
+    ELSE
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    PERFORM set_config(__seen__, coalesce(current_setting(__seen__, true), '') || ' ' || pgevict_hash, true);
   EXCEPTION WHEN OTHERS THEN
     IF __closed__ THEN
       RAISE;
     END IF;
-    failure := SQLERRM;
-    journal := NULL;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    -- The protected block took its count back with it.
+    PERFORM set_config(__counter__, (pgevict_before + 1)::text, true);
     BEGIN
       -- A lock is waited for once more, not once a class.
-      IF before = 1000 OR SQLSTATE = '55P03' THEN
+      IF pgevict_before = 1000 OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
-        VALUES (__layout__, __table__, 'x', letter, __all_classes__, left(failure, 200)) RETURNING tableoid INTO journal;
+        VALUES (__layout__, __table__, 'x', pgevict_op, __all_classes__, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
-        by_class := __by_class__;
-        FOR i IN 1 .. coalesce(array_length(by_class, 1), 0) LOOP
-          CONTINUE WHEN by_class[i] IS NULL;
+        pgevict_classes := __by_class__;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          -- A class that goes whole in this transaction need not be named again.
+          CONTINUE WHEN pgevict_classes[i] IS NULL
+            OR position(' ' || pgevict_op::text || i || ' ' IN coalesce(current_setting(__seen__, true), '') || ' ') > 0;
           BEGIN
-            EXECUTE replace(cut, 'pgevict_tuples', by_class[i]) INTO written USING OLD, NEW, letter;
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING OLD, NEW, pgevict_op;
           EXCEPTION WHEN OTHERS THEN
-            failure := SQLERRM;
+            pgevict_failure := SQLERRM;
             INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
-            VALUES (__layout__, __table__, 'x', letter, ARRAY[i - 1], left(failure, 200)) RETURNING tableoid INTO written;
+            VALUES (__layout__, __table__, 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+            PERFORM set_config(__seen__, coalesce(current_setting(__seen__, true), '') || ' ' || pgevict_op::text || i, true);
           END;
-          journal := coalesce(written, journal);
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
         END LOOP;
       END IF;
     EXCEPTION WHEN OTHERS THEN
-      failure := SQLERRM;
+      pgevict_failure := SQLERRM;
       BEGIN
         PERFORM nextval(__lost__);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
       END;
-      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || failure;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
   -- bell
@@ -109,9 +145,9 @@ BEGIN
   -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
   -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
   -- one day fail commits.
-  IF journal IS NOT NULL THEN
+  IF pgevict_journal IS NOT NULL THEN
     BEGIN
-      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, journal::integer) THEN
+      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer) THEN
         IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
           PERFORM pg_notify(__channel__, '');
         END IF;

@@ -3,6 +3,13 @@
 SELECT json_build_object(
   'root', c.oid::bigint,
   'kind', c.relkind,
+  -- query_to_xml runs its text only where Timescale's catalog is there; a plain subquery would not parse without it.
+  'hypertable', CASE WHEN to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN (
+    SELECT position('<found>' IN query_to_xml(format(
+      'SELECT 1 AS found FROM _timescaledb_catalog.hypertable WHERE schema_name = %L AND table_name = %L', hn.nspname, c.relname
+    ), false, false, '')::text) > 0
+    FROM pg_namespace AS hn WHERE hn.oid = c.relnamespace
+  ) END,
   'columns', (SELECT json_agg(a.attname) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'primary_key', (
     SELECT json_agg(a.attname ORDER BY k.place)

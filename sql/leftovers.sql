@@ -14,11 +14,13 @@ BEGIN
       AND pg_catalog.starts_with(pg_catalog.obj_description(p.oid, 'pg_proc'), 'pgevict capture ')
   LOOP
     FOR trig IN
-      SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+      SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
       FROM pg_catalog.pg_trigger AS t
       JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE t.tgfoid = callee.oid ORDER BY 2, 1
+      WHERE t.tgfoid = callee.oid ORDER BY 3, 2
     LOOP
+      -- Timescale's clones on chunks go with the trigger of their hypertable.
+      CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = trig.oid);
       EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trig.tgname) || ' ON ' || trig.name;
     END LOOP;
     EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callee.proname) || '()';

@@ -7,6 +7,8 @@ mod support;
 mod command;
 #[path = "capture/degrade.rs"]
 mod degrade;
+#[path = "capture/hypertables.rs"]
+mod hypertables;
 #[path = "capture/install.rs"]
 mod install;
 #[path = "capture/notify.rs"]

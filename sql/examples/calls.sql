@@ -447,6 +447,7 @@ $pgevict$$definition$]::text[];
   trigger_name text;
   present record;
   tree oid[];
+  hyper boolean := false;
   event text;
 BEGIN
   IF root IS NULL THEN
@@ -466,8 +467,16 @@ BEGIN
   WITH RECURSIVE below (oid) AS (
     SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
   ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
   SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
-  IF FOUND THEN
+  IF FOUND AND NOT hyper THEN
     -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
       HINT = 'Watch its other partitions one by one instead.';
@@ -499,7 +508,10 @@ BEGIN
     FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
       -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
       CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
-      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
       SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
       SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
@@ -510,7 +522,11 @@ BEGIN
         AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
       IF NOT FOUND THEN
         event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
-        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
           || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
@@ -519,7 +535,7 @@ BEGIN
         SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
       END IF;
       IF present.tgenabled::text <> enabled[i] THEN
-        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
           || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
           || pg_catalog.quote_ident(trigger_name);
       END IF;
@@ -528,7 +544,7 @@ BEGIN
 
   -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
   FOR relation IN
-    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
@@ -538,11 +554,14 @@ BEGIN
       t.tgrelid = ANY (tree)
       AND EXISTS (
         SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
-        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
           AND p.proname = callees[i]
       )
     )
   LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
     EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
   END LOOP;
   FOR relation IN
@@ -814,6 +833,7 @@ $pgevict$$definition$]::text[];
   trigger_name text;
   present record;
   tree oid[];
+  hyper boolean := false;
   event text;
 BEGIN
   IF root IS NULL THEN
@@ -833,8 +853,16 @@ BEGIN
   WITH RECURSIVE below (oid) AS (
     SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
   ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
   SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
-  IF FOUND THEN
+  IF FOUND AND NOT hyper THEN
     -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
       HINT = 'Watch its other partitions one by one instead.';
@@ -866,7 +894,10 @@ BEGIN
     FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
       -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
       CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
-      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
       SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
       SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
@@ -877,7 +908,11 @@ BEGIN
         AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
       IF NOT FOUND THEN
         event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
-        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
           || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
@@ -886,7 +921,7 @@ BEGIN
         SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
       END IF;
       IF present.tgenabled::text <> enabled[i] THEN
-        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
           || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
           || pg_catalog.quote_ident(trigger_name);
       END IF;
@@ -895,7 +930,7 @@ BEGIN
 
   -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
   FOR relation IN
-    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
@@ -905,11 +940,14 @@ BEGIN
       t.tgrelid = ANY (tree)
       AND EXISTS (
         SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
-        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
           AND p.proname = callees[i]
       )
     )
   LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
     EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
   END LOOP;
   FOR relation IN
@@ -1170,6 +1208,7 @@ $pgevict$$definition$]::text[];
   trigger_name text;
   present record;
   tree oid[];
+  hyper boolean := false;
   event text;
 BEGIN
   IF root IS NULL THEN
@@ -1189,8 +1228,16 @@ BEGIN
   WITH RECURSIVE below (oid) AS (
     SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
   ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
   SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
-  IF FOUND THEN
+  IF FOUND AND NOT hyper THEN
     -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
       HINT = 'Watch its other partitions one by one instead.';
@@ -1222,7 +1269,10 @@ BEGIN
     FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
       -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
       CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
-      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
       SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
       SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
@@ -1233,7 +1283,11 @@ BEGIN
         AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
       IF NOT FOUND THEN
         event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
-        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
           || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
@@ -1242,7 +1296,7 @@ BEGIN
         SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
       END IF;
       IF present.tgenabled::text <> enabled[i] THEN
-        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
           || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
           || pg_catalog.quote_ident(trigger_name);
       END IF;
@@ -1251,7 +1305,7 @@ BEGIN
 
   -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
   FOR relation IN
-    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
@@ -1261,11 +1315,14 @@ BEGIN
       t.tgrelid = ANY (tree)
       AND EXISTS (
         SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
-        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
           AND p.proname = callees[i]
       )
     )
   LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
     EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
   END LOOP;
   FOR relation IN
@@ -1528,6 +1585,7 @@ $pgevict$$definition$]::text[];
   trigger_name text;
   present record;
   tree oid[];
+  hyper boolean := false;
   event text;
 BEGIN
   IF root IS NULL THEN
@@ -1547,8 +1605,16 @@ BEGIN
   WITH RECURSIVE below (oid) AS (
     SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
   ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
   SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
-  IF FOUND THEN
+  IF FOUND AND NOT hyper THEN
     -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
       HINT = 'Watch its other partitions one by one instead.';
@@ -1580,7 +1646,10 @@ BEGIN
     FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
       -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
       CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
-      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
       SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
       SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
@@ -1591,7 +1660,11 @@ BEGIN
         AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
       IF NOT FOUND THEN
         event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
-        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
           || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
@@ -1600,7 +1673,7 @@ BEGIN
         SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
       END IF;
       IF present.tgenabled::text <> enabled[i] THEN
-        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
           || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
           || pg_catalog.quote_ident(trigger_name);
       END IF;
@@ -1609,7 +1682,7 @@ BEGIN
 
   -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
   FOR relation IN
-    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
@@ -1619,11 +1692,14 @@ BEGIN
       t.tgrelid = ANY (tree)
       AND EXISTS (
         SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
-        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
           AND p.proname = callees[i]
       )
     )
   LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
     EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
   END LOOP;
   FOR relation IN
@@ -1859,6 +1935,7 @@ $pgevict$$definition$]::text[];
   trigger_name text;
   present record;
   tree oid[];
+  hyper boolean := false;
   event text;
 BEGIN
   IF root IS NULL THEN
@@ -1878,8 +1955,16 @@ BEGIN
   WITH RECURSIVE below (oid) AS (
     SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
   ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
   SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
-  IF FOUND THEN
+  IF FOUND AND NOT hyper THEN
     -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
       HINT = 'Watch its other partitions one by one instead.';
@@ -1911,7 +1996,10 @@ BEGIN
     FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
       -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
       CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
-      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN relation.oid = root THEN '' ELSE '_' || suffix END;
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
       SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
       SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
@@ -1922,7 +2010,11 @@ BEGIN
         AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
       IF NOT FOUND THEN
         event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
-        EXECUTE 'CREATE OR REPLACE TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
           || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
           || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
@@ -1931,7 +2023,7 @@ BEGIN
         SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
       END IF;
       IF present.tgenabled::text <> enabled[i] THEN
-        EXECUTE 'ALTER TABLE ONLY ' || relation.name
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
           || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
           || pg_catalog.quote_ident(trigger_name);
       END IF;
@@ -1940,7 +2032,7 @@ BEGIN
 
   -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
   FOR relation IN
-    SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
@@ -1950,11 +2042,14 @@ BEGIN
       t.tgrelid = ANY (tree)
       AND EXISTS (
         SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
-        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i] || CASE WHEN t.tgrelid = root THEN '' ELSE '_' || suffix END
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
           AND p.proname = callees[i]
       )
     )
   LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
     EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
   END LOOP;
   FOR relation IN
@@ -1983,11 +2078,13 @@ BEGIN
       AND pg_catalog.starts_with(pg_catalog.obj_description(p.oid, 'pg_proc'), 'pgevict capture ')
   LOOP
     FOR trig IN
-      SELECT t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+      SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
       FROM pg_catalog.pg_trigger AS t
       JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE t.tgfoid = callee.oid ORDER BY 2, 1
+      WHERE t.tgfoid = callee.oid ORDER BY 3, 2
     LOOP
+      -- Timescale's clones on chunks go with the trigger of their hypertable.
+      CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = trig.oid);
       EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trig.tgname) || ' ON ' || trig.name;
     END LOOP;
     EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callee.proname) || '()';

@@ -227,10 +227,22 @@ pub struct Table {
     pub lookups: Vec<Lookup>,
     /// Triggers fire under `session_replication_role = replica` too.
     pub always: bool,
+    /// Whether triggers fire once a statement or once a row.
+    pub capture: CaptureLevel,
     /// What an error of the trigger does.
     pub on_error: OnError,
     /// The edges, in the file's order.
     pub edges: Vec<Edge>,
+}
+
+/// How often the triggers of a table fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CaptureLevel {
+    /// Once a statement; once a row where the database says that the table is a Timescale hypertable.
+    #[default]
+    Auto,
+    /// Once a row, whatever the table is: for migrations that are made without asking the database.
+    Row,
 }
 
 /// What an error in a trigger does to the application's statement.

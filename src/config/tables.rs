@@ -2,7 +2,7 @@
 
 use super::codes;
 use super::globals::MODES;
-use super::model::{Edge, Lookup, OnError, Ops, Table, TableName, When};
+use super::model::{CaptureLevel, Edge, Lookup, OnError, Ops, Table, TableName, When};
 use super::problem::{Place, Problem};
 use super::reader::{At, Found, Reader, Section, entries};
 use super::scalar::{nearest, table_name};
@@ -67,6 +67,8 @@ fn one<'a>(reader: &mut Reader<'a>, name: TableName, place: Place, mut s: Sectio
     let mode = s.get(reader, "mode").and_then(|f| reader.choice(f, &s.path("mode"), &MODES));
     let when = s.get(reader, "when").map(|f| when(reader, &f, &s.path("when"))).unwrap_or_default();
     let always = s.get(reader, "always").and_then(|f| reader.boolean(f, &s.path("always")));
+    let capture = [("auto", CaptureLevel::Auto), ("row", CaptureLevel::Row)];
+    let capture = s.get(reader, "capture").and_then(|f| reader.choice(f, &s.path("capture"), &capture));
     let on_error = [("open", OnError::Open), ("closed", OnError::Closed)];
     let on_error = s.get(reader, "on_error").and_then(|f| reader.choice(f, &s.path("on_error"), &on_error));
     let lookups: Vec<(Lookup, Place)> =
@@ -95,6 +97,7 @@ fn one<'a>(reader: &mut Reader<'a>, name: TableName, place: Place, mut s: Sectio
         when,
         lookups,
         always: always.is_some_and(|a| a.value),
+        capture: capture.map(|c| c.value).unwrap_or_default(),
         on_error: on_error.map(|o| o.value).unwrap_or_default(),
         edges,
     };

@@ -204,7 +204,7 @@ impl Live<'_> {
             self.watch.tables.clone_from(&tables);
             self.position.step(&[], &[("tables", &tables)], |_| {}).await.map_err(|f| self.fault(f))?;
         } else if tables != self.watch.tables {
-            let (changed, what) = self.changed_tables(&files(&look));
+            let (changed, what) = self.changed_tables(&look);
             if !changed.is_empty() {
                 reason = FlushReason::Ddl(what);
                 self.watch.flushing = Some((edges.clone(), tables.clone()));
@@ -226,12 +226,18 @@ impl Live<'_> {
     }
 
     /// The forms of the caches that changed tables feed, and what changed in words.
-    fn changed_tables(&self, now: &Files) -> (BTreeSet<Form>, String) {
+    fn changed_tables(&self, look: &Look) -> (BTreeSet<Form>, String) {
         let before: Files = serde_json::from_str(&self.watch.tables).unwrap_or_default();
+        let now = files(look);
+        // A new chunk of a hypertable is born with the triggers and with the row that needs it.
+        let grows = |table: &str| look.states.iter().any(|s| s.hypertable && s.table.to_string() == table);
+        let differs = |table: &str, old: &BTreeMap<String, u32>, new: &BTreeMap<String, u32>| {
+            old != new && !(grows(table) && old.iter().all(|(oid, file)| new.get(oid) == Some(file)))
+        };
         // A table that was not there before is a matter of unproven edges, not of changed rows.
         let changed: Vec<&String> = before
             .iter()
-            .filter(|(table, files)| now.get(*table).is_some_and(|n| n != *files))
+            .filter(|(table, files)| now.get(*table).is_some_and(|n| differs(table, files, n)))
             .map(|(t, _)| t)
             .collect();
         let mut forms = BTreeSet::new();

@@ -76,6 +76,7 @@ pub(crate) fn table(name: &str, caches: &[&str]) -> Table {
         when: Vec::new(),
         lookups: Vec::new(),
         always: false,
+        capture: CaptureLevel::Auto,
         on_error: OnError::Open,
         edges: caches.iter().map(|c| edge(c)).collect(),
     }

@@ -127,12 +127,10 @@ fn a_lookup_by_another_column_needs_no_primary_key() {
 #[test]
 fn a_dropped_column_is_not_mistaken_for_a_variable_of_the_function() {
     let names = ["found", "tg_op", "size", "tuples", "journal", "count", "i", "name", "text", "letter", "old", "new"];
-    for name in names {
+    for (name, capture) in names.iter().flat_map(|n| [(n, CaptureLevel::Auto), (n, CaptureLevel::Row)]) {
         let template = format!("k:{{{name}}}");
-        let w = World::new(
-            &format!("CREATE TABLE t (\"{name}\" int, x int)"),
-            config(&[("k", &template)], vec![table("t", vec![filtered("k", &["x"])])]),
-        );
+        let t = Table { capture, ..table("t", vec![filtered("k", &["x"])]) };
+        let w = World::new(&format!("CREATE TABLE t (\"{name}\" int, x int)"), config(&[("k", &template)], vec![t]));
         w.check("INSERT INTO t VALUES (7, 1)", &["t i r [0,7]"]);
         w.check("UPDATE t SET x = 2", &["t u r [0,7]"]);
         w.sql(&format!("ALTER TABLE t RENAME \"{name}\" TO other"));

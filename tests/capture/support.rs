@@ -156,6 +156,7 @@ pub(crate) fn table(table: &str, edges: Vec<Edge>) -> Table {
         when: Vec::new(),
         lookups: Vec::new(),
         always: false,
+        capture: CaptureLevel::Auto,
         on_error: OnError::Open,
         edges,
     }

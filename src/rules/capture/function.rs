@@ -117,16 +117,19 @@ pub(super) fn sha256(text: &str) -> String {
 /// # Errors
 /// A lookup's parent has no known primary key of one column.
 pub fn compile(layout: &Layout, settings: &Settings, facts: &Facts) -> Result<Capture, Uncompilable> {
+    // A hypertable gets row triggers, which Timescale clones to its chunks. The function of level statement serves its TRUNCATE.
+    let by_row = settings.by_row.contains(&layout.table) || facts.hypertables.contains(&layout.table);
     let fires: Vec<Op> = Op::ALL.into_iter().filter(|op| layout.classes.iter().any(|c| c.ops.has(*op))).collect();
     let mut functions = vec![function(layout, settings, facts, Level::Statement)?];
     let enabled = if layout.always { 'A' } else { 'O' };
     let trigger =
         |op: Op, level, enabled| Trigger { op, level, function: function_name(&layout.table, level), enabled };
-    let mut triggers: Vec<Trigger> = fires.iter().map(|op| trigger(*op, Level::Statement, enabled)).collect();
-    if layout.always {
+    let statements = fires.iter().filter(|op| !by_row || **op == Op::Truncate);
+    let mut triggers: Vec<Trigger> = statements.map(|op| trigger(*op, Level::Statement, enabled)).collect();
+    if layout.always || by_row {
         functions.push(function(layout, settings, facts, Level::Row)?);
         let rows = fires.iter().filter(|op| **op != Op::Truncate);
-        triggers.extend(rows.map(|op| trigger(*op, Level::Row, 'R')));
+        triggers.extend(rows.map(|op| trigger(*op, Level::Row, if by_row { enabled } else { 'R' })));
     }
     Ok(Capture { layout: layout.clone(), suffix: suffix(&layout.table), functions, triggers })
 }
@@ -143,9 +146,16 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let mut everything = String::from("CASE TG_OP");
     let mut by_class = String::from("CASE TG_OP");
     let mut fast = Vec::new();
+    // The expression of a virtual column names columns that nobody here knows: only all of them will do.
+    let dynamic = facts.virtual_columns.get(&layout.table).is_some_and(|v| !v.is_empty());
     for op in dml {
         let query = tuples(layout, facts, op, &all, images)?;
-        fast.push((op, query.clone().unwrap_or_else(|| "SELECT NULL::text[] AS tuple WHERE false".to_owned())));
+        let fixed = match level {
+            Level::Statement => query.clone(),
+            Level::Row if dynamic => None,
+            Level::Row => tuples(layout, facts, op, &all, Images::Fields)?,
+        };
+        fast.push((op, fixed.unwrap_or_else(|| "SELECT NULL::text[] AS tuple WHERE false".to_owned())));
         let Some(query) = query else { continue };
         let word = op.as_str().to_uppercase();
         everything.push_str(&format!(" WHEN '{word}' THEN {}", dollar("query", &query)));
@@ -187,9 +197,11 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
         ("__layout__", layout.id().to_string()),
         ("__lock_class__", BELL_LOCK.to_string()),
         ("__closed__", (layout.on_error == OnError::Closed).to_string()),
+        ("__dynamic__", dynamic.to_string()),
         ("__arguments__", if row { "OLD, NEW".to_owned() } else { "letter".to_owned() }),
         ("__all_classes__", format!("ARRAY[{}]::integer[]", indices.join(", "))),
         ("__counter__", literal(&format!("pgevict.rows_{}", suffix(&layout.table)))),
+        ("__seen__", literal(&format!("pgevict.seen_{}", suffix(&layout.table)))),
         ("__lost__", format!("{}::regclass", literal(&format!("{schema}.lost")))),
         ("__channel__", literal(&settings.channel)),
         ("__table__", literal(&layout.table.to_string())),

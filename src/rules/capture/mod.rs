@@ -11,7 +11,7 @@ mod query;
 pub use function::{BELL_LOCK, Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
 pub use migration::{Step, down, leftovers, retire_source, schema, script, table, up};
 
-use crate::config::model::{Bell, Config, Delivery, TableName};
+use crate::config::model::{Bell, CaptureLevel, Config, Delivery, TableName};
 use crate::rules::layout::{Layout, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +29,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// The daemon's role, to be granted what it reads.
     pub role: String,
+    /// Tables whose triggers fire once a row whatever they are.
+    pub by_row: BTreeSet<TableName>,
 }
 
 impl Settings {
@@ -42,6 +44,7 @@ impl Settings {
             bell: p.bell,
             delivery: p.delivery,
             role: p.url.user.clone(),
+            by_row: config.tables.iter().filter(|t| t.capture == CaptureLevel::Row).map(|t| t.name.clone()).collect(),
         }
     }
 }
@@ -53,6 +56,8 @@ pub struct Facts {
     pub primary_keys: BTreeMap<TableName, Vec<String>>,
     /// Virtual generated columns (PostgreSQL 18) → their expression. They read NULL in transition tables.
     pub virtual_columns: BTreeMap<TableName, BTreeMap<String, String>>,
+    /// Timescale hypertables: they refuse transition tables, some versions all of them, others on chunks only.
+    pub hypertables: BTreeSet<TableName>,
 }
 
 /// Why a layout cannot be compiled.

@@ -36,19 +36,11 @@ const PLPGSQL: [&str; 16] = [
 pub(super) enum Images {
     /// The transition tables of a statement-level trigger.
     Tables,
-    /// `$1` is OLD and `$2` is NEW of a row-level trigger.
+    /// `$1` is OLD and `$2` is NEW of a row-level trigger: for EXECUTE.
     Row,
-}
-
-impl Images {
-    fn relation(self, old: bool) -> &'static str {
-        match (self, old) {
-            (Self::Tables, true) => "pgevict_old",
-            (Self::Tables, false) => "pgevict_new",
-            (Self::Row, true) => "(SELECT ($1).*) AS pgevict_old",
-            (Self::Row, false) => "(SELECT ($2).*) AS pgevict_new",
-        }
-    }
+    /// Fields of OLD and NEW: for the static queries of its function. PL/pgSQL looks a field up by its name whenever the row
+    /// type has changed; of `(NEW).*` a cached plan would go on reading the place where a dropped column was, as NULL.
+    Fields,
 }
 
 /// A lookup's way to its parent. Values that walk the same way share one join.
@@ -132,7 +124,7 @@ fn text(expression: &str) -> String {
 impl Compiler<'_> {
     /// INSERT and DELETE: one image, no pairing.
     fn one_image(&self, old: bool) -> String {
-        let from = format!("(SELECT {} FROM {}) AS i", self.columns(false, old), self.images.relation(old));
+        let from = format!("(SELECT {} FROM {}) AS i", self.columns(false, old), self.relation(false, old));
         self.single(&from)
     }
 
@@ -141,9 +133,9 @@ impl Compiler<'_> {
         let from = format!(
             "(SELECT {} FROM {}\n    UNION ALL SELECT {} FROM {}) AS i",
             self.columns(false, true),
-            self.images.relation(true),
+            self.relation(false, true),
             self.columns(false, false),
-            self.images.relation(false)
+            self.relation(false, false)
         );
         self.single(&from)
     }
@@ -199,7 +191,7 @@ impl Compiler<'_> {
             format!(
                 "(SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c{}{columns}\n    FROM {}) AS {alias}",
                 if columns.is_empty() { "" } else { ", " },
-                self.images.relation(old)
+                self.relation(true, old)
             )
         };
         let mut sql = format!(
@@ -223,8 +215,24 @@ impl Compiler<'_> {
         sql
     }
 
-    /// The columns of the table that the query reads, cast once; for lookups also as they are.
-    fn columns(&self, compared: bool, old: bool) -> String {
+    /// What an image is read from, under the name by which its columns may be qualified.
+    fn relation(&self, compared: bool, old: bool) -> String {
+        let name = if old { "pgevict_old" } else { "pgevict_new" };
+        match self.images {
+            Images::Tables => name.to_owned(),
+            Images::Row => format!("(SELECT (${}).*) AS {name}", if old { 1 } else { 2 }),
+            Images::Fields => {
+                let record = if old { "OLD" } else { "NEW" };
+                let follows = self.walks.iter().map(|w| w.follow.as_str());
+                let names: BTreeSet<&str> = self.names(compared).into_iter().chain(follows).collect();
+                let fields: Vec<String> = names.iter().map(|c| format!("{record}.{0} AS {0}", ident(c))).collect();
+                format!("(SELECT {}) AS {name}", fields.join(", "))
+            }
+        }
+    }
+
+    /// The columns of the table that the query reads.
+    fn names(&self, compared: bool) -> BTreeSet<&str> {
         let mut names: BTreeSet<&str> = self.sources.iter().map(|s| s.own_column()).collect();
         for (_, class) in &self.classes {
             names.extend(class.when.iter().map(|w| w.column.as_str()));
@@ -232,6 +240,12 @@ impl Compiler<'_> {
                 names.extend(class.columns.iter().flatten().map(String::as_str));
             }
         }
+        names
+    }
+
+    /// The same, cast once; for lookups also as they are.
+    fn columns(&self, compared: bool, old: bool) -> String {
+        let names = self.names(compared);
         let known = self.facts.virtual_columns.get(&self.layout.table);
         let raw = |name: &str| match known.and_then(|v| v.get(name)) {
             Some(expression) => format!("({expression})"),

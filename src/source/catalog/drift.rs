@@ -58,7 +58,8 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
     let layouts = layouts(config);
     for capture in installed.captures.iter().flatten() {
         let owner = layouts.iter().find(|l| {
-            let level = if l.always { vec![Level::Statement, Level::Row] } else { vec![Level::Statement] };
+            let row = states.iter().any(|s| s.table == l.table && s.by_row);
+            let level = if row { vec![Level::Statement, Level::Row] } else { vec![Level::Statement] };
             level.into_iter().any(|level| function_name(&l.table, level) == capture.name)
         });
         let Some(layout) = owner else {

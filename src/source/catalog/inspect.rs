@@ -25,6 +25,10 @@ pub struct TableState {
     pub edges: Vec<EdgeState>,
     /// The table and every relation below it, for the audit.
     pub relations: Vec<Relation>,
+    /// A Timescale hypertable: what is below it are chunks, which come as rows do, with the triggers in place.
+    pub hypertable: bool,
+    /// The configuration wants a function of level row, too.
+    pub(super) by_row: bool,
     /// What to do, for people; empty where everything is live.
     pub remedies: Vec<String>,
     /// What differs, in detail, for `sql diff`: `(object, what)`.
@@ -120,6 +124,7 @@ impl Context<'_> {
     fn state(&self, capture: &Capture, found: &Found) -> TableState {
         let layout = &capture.layout;
         let mut state = blank(layout, found);
+        state.by_row = capture.functions.len() > 1;
         if !state.exists {
             let what = if found.root.is_some() { "is not a table" } else { "does not exist" };
             state.differences.push((layout.table.sql(), what.into()));
@@ -239,6 +244,8 @@ fn blank(layout: &Layout, found: &Found) -> TableState {
         wanted_layout: layout.id(),
         edges: Vec::new(),
         relations: found.relations.iter().flatten().map(relation).collect(),
+        hypertable: found.hypertable == Some(true),
+        by_row: layout.always,
         remedies: Vec::new(),
         differences: Vec::new(),
     }
@@ -271,12 +278,16 @@ struct BrokenTrigger {
 
 fn triggers(capture: &Capture, found: &Found, schema: &str) -> Vec<BrokenTrigger> {
     let mut out = Vec::new();
+    let hypertable = found.hypertable == Some(true);
     for relation in found.relations.iter().flatten() {
+        let root = Some(relation.oid) == found.root;
         for trigger in &capture.triggers {
-            if trigger.level == Level::Row && relation.kind == "p" {
+            let row = trigger.level == Level::Row;
+            // A chunk carries clones of the row triggers, under their names; a tiered one is a foreign table, which is only read.
+            if row && relation.kind == "p" || hypertable && !root && (!row || relation.kind != "r") {
                 continue;
             }
-            let name = capture.trigger_name(trigger, Some(relation.oid) == found.root);
+            let name = capture.trigger_name(trigger, root || hypertable);
             let there = relation.triggers.iter().flatten().find(|t| t.name == name);
             let what = match there {
                 None => "is missing".to_owned(),

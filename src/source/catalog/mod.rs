@@ -20,6 +20,8 @@ struct Found {
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
+    hypertable: Option<bool>,
+    #[serde(default)]
     columns: Option<Vec<String>>,
     #[serde(default)]
     primary_key: Option<Vec<String>>,
@@ -98,6 +100,9 @@ fn facts_of(tables: &[TableName], found: &[Found]) -> Facts {
     for (table, found) in tables.iter().zip(found) {
         if let Some(key) = &found.primary_key {
             facts.primary_keys.insert(table.clone(), key.clone());
+        }
+        if found.hypertable == Some(true) {
+            facts.hypertables.insert(table.clone());
         }
         if let Some(columns) = &found.generated {
             facts.virtual_columns.insert(table.clone(), columns.clone());
