@@ -4,7 +4,8 @@ SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;
 SET synchronous_commit = on;
-SET statement_timeout = '15s';
+-- Less than the daemon waits for an answer: a server that lives ends a statement itself.
+SET statement_timeout = '8s';
 SET lock_timeout = '5s';
 SET idle_in_transaction_session_timeout = '15s';
 SET idle_session_timeout = '10s';

@@ -17,17 +17,25 @@ const NOBODY: &str = "pgevict:check:0f1c7c52-6a1e-4b42-9d3c-none";
 /// Everything about the server that does not fit.
 pub(super) async fn check(mut connection: MultiplexedConnection, config: &Config) -> Vec<Problem> {
     let mut out = Vec::new();
-    let info: String = cmd("INFO").query_async(&mut connection).await.unwrap_or_default();
-    fitness(&info, config, &mut out);
+    match cmd("INFO").query_async::<String>(&mut connection).await {
+        Ok(info) => fitness(&info, config, &mut out),
+        Err(e) if e.is_io_error() => return vec![lost("say who it is", &e)],
+        // What INFO would tell is not vital, and some do not allow it.
+        Err(_) => {}
+    }
     let mut refused = Vec::new();
     for (what, command) in attempts(config) {
         match command.query_async::<redis::Value>(&mut connection).await {
             Ok(_) => {}
             Err(e) if is_refusal(&describe(&e)) => refused.push((what, describe(&e))),
+            Err(e) if e.is_io_error() => {
+                // Every further attempt would wait for the same silence.
+                out.push(lost(&what, &e));
+                return out;
+            }
             Err(e) => {
                 let message = format!("Redis cannot {what}: {}", describe(&e));
-                let code = if e.is_io_error() { codes::NO_REDIS } else { codes::REDIS_UNFIT };
-                out.push(Problem::error(code, Place::None, message));
+                out.push(Problem::error(codes::REDIS_UNFIT, Place::None, message));
             }
         }
     }
@@ -43,6 +51,11 @@ pub(super) async fn check(mut connection: MultiplexedConnection, config: &Config
         out.push(problem.help(format!("set: {}", acl_line(&user, config))));
     }
     out
+}
+
+fn lost(what: &str, e: &redis::RedisError) -> Problem {
+    let message = format!("Redis was lost during the check: it cannot {what}: {}", describe(e));
+    Problem::error(codes::NO_REDIS, Place::None, message)
 }
 
 /// Whether the server's words are the ACL's refusal: in its own code, from within a script, or as the client passes a

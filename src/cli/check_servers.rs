@@ -52,6 +52,7 @@ async fn hearing(listener: &mut Connected, config: &Config) -> Result<(), Proble
     sender.client.batch_execute(&format!("NOTIFY {channel}")).await.map_err(described)?;
     match tokio::time::timeout(HEARING_LIMIT, listener.notifications.recv()).await {
         Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(lost(listener.why_ended().unwrap_or_else(|| "the connection was closed".into()))),
         _ => {
             let message =
                 format!("a notification did not arrive from connection to connection at {}", config.postgres.url);

@@ -7,7 +7,7 @@ use crate::config::{self, Environment};
 use crate::rules::capture::{self, Settings, Step};
 use crate::rules::layout::layouts;
 use crate::source::catalog::{self, Drift};
-use crate::source::connect::{Connected, connect, describe};
+use crate::source::connect::{Connected, connect_patiently, describe};
 use serde_json::json;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
 
 async fn up(config: &Config, url: &PgUrl, output: Output) -> Result<Exit, Exit> {
     let layouts = layouts(config);
-    let facts = match connect(url).await {
+    let facts = match connect_patiently(url).await {
         Ok(connected) => {
             prepare(&connected.client).await?;
             catalog::facts(&connected.client, capture::tables(&layouts)).await.map_err(|e| lost(&e))?
@@ -218,7 +218,7 @@ async fn refuse_publications(client: &Client, config: &Config) -> Result<(), Exi
 }
 
 async fn reach(url: &PgUrl) -> Result<Connected, Exit> {
-    let connected = connect(url).await.map_err(|e| {
+    let connected = connect_patiently(url).await.map_err(|e| {
         eprintln!("error: {e}");
         Exit::Unreachable
     })?;

@@ -273,6 +273,8 @@ impl Live<'_> {
         for chunk in portions(&keys.list, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            // One answer of a slow Redis is bounded by less than the watchdog's patience; a page of them is not.
+            self.context.observer.beat();
             let now = Instant::now();
             for ((_, askers), was_there) in chunk.iter().zip(gone) {
                 let outcome = if was_there { Outcome::Deleted(1) } else { Outcome::Absent };

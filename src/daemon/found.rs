@@ -58,6 +58,7 @@ impl Live<'_> {
         for chunk in portions(&gone, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            self.context.observer.beat();
             let Some(running) = &mut self.passes.running else { return Ok(()) };
             for ((_, which), was_there) in chunk.iter().zip(deleted) {
                 running.deleted += u64::from(was_there);
@@ -112,6 +113,7 @@ impl Live<'_> {
             for chunk in portions(&held, Vec::len) {
                 let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
                 let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+                self.context.observer.beat();
                 wanted.deleted += gone.iter().filter(|g| **g).count() as u64;
             }
         }

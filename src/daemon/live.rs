@@ -33,9 +33,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const BEACON_PACE: Duration = Duration::from_millis(100);
 /// Between two beacons while nothing changes: the position follows the server's snapshots, so that retention can.
 const SLOW_TICK: Duration = Duration::from_secs(30);
-/// Between two messages on the session at the most: the server ends sessions that are idle for 10 s
-/// (`sql/session.sql`), and a dead connection is to be noticed. A poll counts as one.
-const PING: Duration = Duration::from_secs(5);
 /// Between the audits while an edge is not live: whoever applies the migration wants to see it work.
 const AUDIT_SOON: Duration = Duration::from_secs(3);
 /// Between the audits of triggers, partitions and files (DESIGN, promise 1: within 30 s).
@@ -97,7 +94,6 @@ pub(super) struct Live<'a> {
     pub(super) next_tick: Instant,
     pub(super) next_heartbeat: Instant,
     pub(super) next_audit: Instant,
-    pub(super) next_ping: Instant,
     /// A drain must be over by then.
     pub(super) drain_by: Option<Instant>,
     pub(super) draining: Option<Ended>,
@@ -147,8 +143,16 @@ impl Live<'_> {
                 ended => ended,
             };
             if let Err(ended) = step {
-                return ended;
+                return self.explained(ended);
             }
+        }
+    }
+
+    /// The statement that meets a connection's end says only that it is closed; the connection knows why.
+    fn explained(&self, ended: Ended) -> Ended {
+        match (ended, self.session.connected.why_ended()) {
+            (Ended::Down(Server::Postgres, _), Some(why)) => Ended::Down(Server::Postgres, why),
+            (ended, _) => ended,
         }
     }
 
@@ -179,7 +183,7 @@ impl Live<'_> {
         if self.batch.is_some() && self.reads() || self.repeats.reading() && self.roomy() {
             return now;
         }
-        let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick).min(self.next_ping);
+        let mut at = self.next_heartbeat.min(self.next_audit).min(self.next_tick);
         if self.reads() {
             at = at.min(match self.bell.next(now) {
                 Next::Poll | Next::TryLock => now,
@@ -240,10 +244,6 @@ impl Live<'_> {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;
             self.next_heartbeat = Instant::now() + HEARTBEAT;
         }
-        if now >= self.next_ping {
-            self.session.connected.client.check_connection().await.map_err(|e| postgres(&e))?;
-            self.next_ping = Instant::now() + PING;
-        }
         if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
             self.next_audit = now + if self.watch.all_live() { AUDIT } else { AUDIT_SOON };
             self.begin_audit();
@@ -259,6 +259,7 @@ impl Live<'_> {
         let batch = self.batch.take();
         let (target, after) = batch.as_ref().map_or((None, (0, 0)), |b| (Some(&b.target), b.after));
         let mut page = journal.page(&self.session, &self.seen, target, after).await.map_err(|e| postgres(&e))?;
+        self.context.observer.beat();
         if page.file != self.session.identity.journal_file {
             // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
             return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
@@ -268,7 +269,6 @@ impl Live<'_> {
             // Retention went past us, which it never should between two polls: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
-        self.next_ping = Instant::now() + PING;
         self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found || batch.is_some(), Instant::now()) {

@@ -108,6 +108,7 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
                     kept = Some(Instant::now());
                     keep_house(context, &config);
                 }
+                let why = placed(&config, server, why);
                 context.observer.report(Observation::Disconnected { server, why, retry_in: wait });
                 wait
             }
@@ -164,6 +165,15 @@ async fn open<'a>(
             return Err(Ended::Down(Server::Postgres, why));
         }
     }
+}
+
+/// What went wrong, with the place where it did.
+fn placed(config: &Config, server: Server, why: String) -> String {
+    let place = match server {
+        Server::Postgres => config.postgres.url.to_string(),
+        Server::Redis => config.redis.url.to_string(),
+    };
+    if why.contains(&place) { why } else { format!("{place}: {why}") }
 }
 
 /// Retention beside the retry loop; it ends by itself, within the connection's and the statements' limits.

@@ -37,9 +37,8 @@ pub(super) async fn open<'a>(
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
     let mut redis =
         redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
-    let version = redis_connect::version(&mut redis).await;
+    let redis_version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
-    observer.report(Observation::Connected { server: Server::Redis, to: config.redis.url.to_string(), version });
 
     let mut session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
         Unfit::Down(why) => Ended::Down(Server::Postgres, why),
@@ -103,6 +102,9 @@ pub(super) async fn open<'a>(
     let nonce = format!("{:016x}", rand::random::<u64>());
     let recorded = next.repeat.clone();
     let held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
+    // Said only now that Redis has let us write: one that answers and refuses (READONLY, MISCONF …) is still down.
+    let to = config.redis.url.to_string();
+    observer.report(Observation::Connected { server: Server::Redis, to, version: redis_version });
 
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
@@ -128,7 +130,6 @@ pub(super) async fn open<'a>(
         next_beacon: now,
         next_tick: now + Duration::from_secs(30),
         next_heartbeat: now,
-        next_ping: now,
         next_audit: now + Duration::from_secs(25),
         drain_by: None,
         draining: None,
@@ -197,7 +198,7 @@ async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(),
     };
     match tokio::time::timeout(HEARING, heard).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(down("the connection was closed".into())),
+        Ok(false) => Err(down(session.connected.why_ended().unwrap_or_else(|| "the connection was closed".into()))),
         Err(_) => Err(down(format!(
             "LISTEN on channel `{}` was accepted, but a NOTIFY from another connection did not arrive within {HEARING:?}: \
              this looks like a transaction pooler; give postgres.url the server itself, or set bell = \"never\"",

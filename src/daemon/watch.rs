@@ -52,8 +52,7 @@ type Files = BTreeMap<String, BTreeMap<String, u32>>;
 
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
-    let client = side.client().await?;
-    let states = catalog::inspect(&client, config).await.map_err(|e| connect::describe(&e))?;
+    let states = side.run(async |client| catalog::inspect(client, config).await).await?;
     let queue = side.notify_queue().await?;
     Ok(Look { states, queue })
 }

@@ -44,9 +44,8 @@ pub async fn connect(redis: &Redis) -> Result<MultiplexedConnection, ConnectErro
     let fail = |what: String, remedy| ConnectError { to: redis.url.to_string(), what, remedy };
     let client = client(redis).map_err(|e| fail(e, "see redis.url"))?;
     // TCP_NODELAY is the crate's default only for `redis://` text; keep-alive is off by default: both are set in client().
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(Some(RESPONSE_LIMIT));
+    // One limit for all of it, below.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(RESPONSE_LIMIT));
     let attempt = async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").query_async::<String>(&mut connection).await?;
@@ -124,6 +123,7 @@ pub async fn version(connection: &mut MultiplexedConnection) -> String {
 #[must_use]
 pub fn describe(e: &redis::RedisError) -> String {
     match (e.code(), e.detail()) {
+        _ if e.is_timeout() => format!("no answer within {RESPONSE_LIMIT:?}"),
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => e.to_string(),
     }
@@ -145,6 +145,9 @@ pub fn remedy(e: &redis::RedisError) -> &'static str {
         "NOREPLICAS" => "min-replicas-to-write is not met: bring the replicas back",
         "MOVED" | "CLUSTERDOWN" | "CROSSSLOT" => "this is a cluster node: redis-cluster:// is designed, not yet built",
         "MASTERDOWN" => "a replica without its master: point redis.url at the master",
+        _ if e.is_timeout() => {
+            "the server is frozen or busy with a slow command, or something between swallows packets"
+        }
         _ if e.is_connection_refusal() => "is the server running there?",
         _ => "",
     }

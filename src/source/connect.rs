@@ -8,8 +8,8 @@ use super::tls;
 use crate::config::model::{ChannelBinding, PgHost, PgUrl, SslMode};
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -23,21 +23,50 @@ const MARK: &str = "pgevict.direct";
 /// overflow is a gap, and says so. 64 Ki payloads of 8 kB are the 512 MB that bound it at worst, 1 MB in practice.
 const WAITING_NOTIFICATIONS: usize = 1 << 16;
 
+/// Between two questions whether the server still answers. Together with [`ANSWER_LIMIT`] it makes 13 s, within which a
+/// dead peer is noticed: also one whose kernel, or whose firewall, still acknowledges every packet, which no keep-alive
+/// finds. The questions also keep the session from counting as idle (`sql/session.sql`) while the daemon waits for Redis.
+const PULSE: Duration = Duration::from_secs(4);
+/// How long the server may take for the answer. The question queues behind the statement under way, so this must be
+/// more than the session's `statement_timeout`.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(9);
+/// The same where statements may take long: migrations wait for locks and set a `statement_timeout` of a minute.
+const PATIENT_LIMIT: Duration = Duration::from_secs(75);
+
 /// A connection to the primary.
 #[derive(Debug)]
 pub struct Connected {
     /// Sends statements.
-    pub client: Client,
+    pub client: Arc<Client>,
     /// What LISTEN brings, as `(process id of the sender, payload)`; ends when the connection does.
     pub notifications: mpsc::Receiver<(i32, String)>,
     /// Set when notifications had to be thrown away.
     pub overflowed: Arc<AtomicBool>,
     /// Ends with the reason when the connection does.
     pub driver: tokio::task::JoinHandle<String>,
+    /// The same reason, for the statement that meets the end.
+    ended: Arc<OnceLock<String>>,
     /// The host that answered.
     pub host: PgHost,
     /// `server_version_num`, for example 150018.
     pub version: u32,
+}
+
+impl Connected {
+    /// The error in words: where the connection has ended, why it did, which the statement that met the end cannot know.
+    #[must_use]
+    pub fn describe(&self, e: &tokio_postgres::Error) -> String {
+        match self.why_ended() {
+            Some(why) if e.is_closed() => why,
+            _ => describe(e),
+        }
+    }
+
+    /// Why the connection has ended; None while it lives.
+    #[must_use]
+    pub fn why_ended(&self) -> Option<String> {
+        self.ended.get().map(|why| format!("the connection was lost: {why}"))
+    }
 }
 
 impl Drop for Connected {
@@ -80,10 +109,22 @@ impl std::error::Error for ConnectError {}
 /// # Errors
 /// What happened at each host, and what to do.
 pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
+    connect_for(url, ANSWER_LIMIT).await
+}
+
+/// The same for migrations and the like, whose statements may take a minute.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_patiently(url: &PgUrl) -> Result<Connected, ConnectError> {
+    connect_for(url, PATIENT_LIMIT).await
+}
+
+async fn connect_for(url: &PgUrl, limit: Duration) -> Result<Connected, ConnectError> {
     let mut reasons = Vec::new();
     for host in &url.hosts {
         let name = format!("{}:{}", host.host, host.port);
-        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host)).await {
+        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host, limit)).await {
             Ok(outcome) => outcome,
             Err(_) => Err((
                 format!("no answer within {:?}", url.connect_timeout),
@@ -103,17 +144,17 @@ type Refusal = (String, &'static str);
 const POOLER: &str =
     "name the server itself: behind a transaction pooler LISTEN hears nothing, and locks and settings leak";
 
-async fn one(url: &PgUrl, host: &PgHost) -> Result<Connected, Refusal> {
+async fn one(url: &PgUrl, host: &PgHost, limit: Duration) -> Result<Connected, Refusal> {
     let config = driver_config(url, host);
     let unix = host.host.starts_with('/');
     let mut connected = match url.tls.mode {
-        SslMode::Disable => open(config, NoTls, host).await,
-        _ if unix => open(config, NoTls, host).await,
-        SslMode::Allow => match open(config.clone(), NoTls, host).await {
-            Err(first) => open(with_tls(config, SslMode::Require), tls(url)?, host).await.map_err(|_| first),
+        SslMode::Disable => open(config, NoTls, host, limit).await,
+        _ if unix => open(config, NoTls, host, limit).await,
+        SslMode::Allow => match open(config.clone(), NoTls, host, limit).await {
+            Err(first) => open(with_tls(config, SslMode::Require), tls(url)?, host, limit).await.map_err(|_| first),
             ok => ok,
         },
-        mode => open(with_tls(config, mode), tls(url)?, host).await,
+        mode => open(with_tls(config, mode), tls(url)?, host, limit).await,
     }?;
     let row = connected
         .client
@@ -159,7 +200,6 @@ pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Confi
         .dbname(&url.dbname)
         .application_name(&url.application_name)
         .port(host.port)
-        .connect_timeout(url.connect_timeout)
         .keepalives(true)
         .keepalives_idle(url.keepalives_idle)
         .keepalives_interval(url.keepalives_interval)
@@ -187,30 +227,56 @@ pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Confi
     config
 }
 
-async fn open<T>(config: tokio_postgres::Config, tls: T, host: &PgHost) -> Result<Connected, Refusal>
+async fn open<T>(config: tokio_postgres::Config, tls: T, host: &PgHost, limit: Duration) -> Result<Connected, Refusal>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
     let (client, mut connection) = config.connect(tls).await.map_err(|e| refusal(&e))?;
+    let client = Arc::new(client);
     let (sender, notifications) = mpsc::channel(WAITING_NOTIFICATIONS);
     let overflowed = Arc::new(AtomicBool::new(false));
-    let flag = overflowed.clone();
+    let (flag, ended) = (overflowed.clone(), Arc::new(OnceLock::new()));
+    let (pulse, reason) = (pulse(client.clone(), limit), ended.clone());
     let driver = tokio::spawn(async move {
-        loop {
-            match poll_fn(|cx| connection.poll_message(cx)).await {
+        let mut pulse = Box::pin(pulse);
+        let why = loop {
+            let message = tokio::select! {
+                message = poll_fn(|cx| connection.poll_message(cx)) => message,
+                why = &mut pulse => break why,
+            };
+            match message {
                 Some(Ok(AsyncMessage::Notification(n))) => {
                     if sender.try_send((n.process_id(), n.payload().to_owned())).is_err() {
                         flag.store(true, Ordering::Release);
                     }
                 }
                 Some(Ok(_)) => {}
-                Some(Err(e)) => return describe(&e),
-                None => return "the connection was closed".to_owned(),
+                Some(Err(e)) => break describe(&e),
+                None => break "the connection was closed".to_owned(),
+            }
+        };
+        // Said before the connection is dropped: whoever waits for an answer asks for the reason then.
+        reason.get_or_init(|| why).clone()
+    });
+    Ok(Connected { client, notifications, overflowed, driver, ended, host: host.clone(), version: 0 })
+}
+
+/// Ends when the server does not answer any more; says so.
+async fn pulse(client: Arc<Client>, limit: Duration) -> String {
+    loop {
+        tokio::time::sleep(PULSE).await;
+        match tokio::time::timeout(limit, client.check_connection()).await {
+            Ok(Ok(())) => {}
+            // The driver sees the same end, and knows more about it.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => {
+                return format!(
+                    "no answer within {limit:?}: the server is frozen, or something between swallows packets"
+                );
             }
         }
-    });
-    Ok(Connected { client, notifications, overflowed, driver, host: host.clone(), version: 0 })
+    }
 }
 
 /// The server's words, or the chain of causes: tokio-postgres' own Display says only "db error".
@@ -250,6 +316,3 @@ fn refusal(e: &tokio_postgres::Error) -> Refusal {
     };
     (describe(e), remedy)
 }
-
-/// The longest that one administrative statement may take before its connection counts as dead.
-pub const STATEMENT_LIMIT: Duration = Duration::from_secs(15);

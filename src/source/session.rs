@@ -71,7 +71,7 @@ impl Session {
     pub async fn open(postgres: &Postgres) -> Result<Self, Unfit> {
         let connected = connect::connect(&postgres.url).await.map_err(|e| Unfit::Down(e.to_string()))?;
         let failed = |e: &tokio_postgres::Error| {
-            Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connect::describe(e)))
+            Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connected.describe(e)))
         };
         let client = &connected.client;
         client.batch_execute(include_str!("../../sql/session.sql")).await.map_err(|e| failed(&e))?;

@@ -5,18 +5,36 @@ use super::connect;
 use super::session::in_schema;
 use crate::config::model::{PgHost, PgUrl, SslMode};
 use crate::rules::snapshot::Snapshot;
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use std::fmt;
 use std::time::Duration;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Error, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// One for beacons and one for everything else.
 const CONNECTIONS: usize = 2;
+/// How long one piece of side work may take, connecting included, before its connection counts as dead. More than its
+/// `statement_timeout`, so that a healthy server always has the last word.
+const LIMIT: Duration = Duration::from_secs(15);
+/// The same, given to the server.
+const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '12s'";
+/// For telling the server that nobody waits for the statement any more.
+const CANCEL_LIMIT: Duration = Duration::from_secs(3);
 
 /// The side connections, opened on demand.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Side {
     pool: Pool,
     schema: String,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl fmt::Debug for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Side").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 /// What went wrong, for the log.
@@ -31,12 +49,13 @@ impl Side {
         let config = connect::driver_config(url, host);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let plain = url.tls.mode == SslMode::Disable || host.host.starts_with('/');
-        let manager = if plain {
-            Manager::from_config(config, NoTls, recycling)
-        } else {
-            let mode = if url.tls.mode == SslMode::Allow { SslMode::Prefer } else { url.tls.mode };
-            let tls = super::tls::connector(&url.tls)?;
-            Manager::from_config(connect::with_tls(config, mode), tls, recycling)
+        let tls = if plain { None } else { Some(super::tls::connector(&url.tls)?) };
+        let manager = match tls.clone() {
+            None => Manager::from_config(config, NoTls, recycling),
+            Some(tls) => {
+                let mode = if url.tls.mode == SslMode::Allow { SslMode::Prefer } else { url.tls.mode };
+                Manager::from_config(connect::with_tls(config, mode), tls, recycling)
+            }
         };
         let limit = Some(url.connect_timeout);
         let pool = Pool::builder(manager)
@@ -50,20 +69,48 @@ impl Side {
                     client.batch_execute(settings).await.map_err(|e| HookError::message(connect::describe(&e)))?;
                     // Unlike the session's, these connections hold no lock and may idle.
                     let idle = "SET idle_session_timeout = 0";
-                    client.batch_execute(idle).await.map_err(|e| HookError::message(connect::describe(&e)))
+                    for setting in [idle, STATEMENT_TIMEOUT] {
+                        client.batch_execute(setting).await.map_err(|e| HookError::message(connect::describe(&e)))?;
+                    }
+                    Ok(())
                 })
             }))
             .build()
             .map_err(|e| e.to_string())?;
-        Ok(Self { pool, schema: schema.to_owned() })
+        Ok(Self { pool, schema: schema.to_owned(), tls })
     }
 
-    /// A connection for an administrative statement.
+    /// Runs `work` on a side connection, within a limit.
     ///
     /// # Errors
-    /// Why there is none.
-    pub async fn client(&self) -> Result<deadpool_postgres::Object, Failure> {
-        self.pool.get().await.map_err(|e| format!("no side connection to PostgreSQL: {e}"))
+    /// There is no connection, the server refuses, or nothing came in time; says which. A connection that did not answer
+    /// is closed, and the server is told not to go on: a commit that waits for a synchronous standby would otherwise
+    /// keep its process for as long as the standby is away, and every further try another one.
+    pub async fn run<T>(&self, work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>) -> Result<T, Failure> {
+        let until = tokio::time::Instant::now() + LIMIT;
+        let late = || format!("PostgreSQL gave no answer to a side connection within {LIMIT:?}");
+        let client = match tokio::time::timeout_at(until, self.pool.get()).await {
+            Ok(client) => client.map_err(|e| format!("no side connection to PostgreSQL: {}", words(&e)))?,
+            Err(_) => return Err(late()),
+        };
+        match tokio::time::timeout_at(until, work(&client)).await {
+            Ok(outcome) => outcome.map_err(|e| connect::describe(&e)),
+            Err(_) => {
+                self.give_up(deadpool_postgres::Object::take(client).cancel_token());
+                Err(late())
+            }
+        }
+    }
+
+    fn give_up(&self, token: tokio_postgres::CancelToken) {
+        let tls = self.tls.clone();
+        tokio::spawn(tokio::time::timeout(CANCEL_LIMIT, async move {
+            // A server that does not hear this does not work for us either.
+            let _ = match tls {
+                Some(tls) => token.cancel_query(tls).await,
+                None => token.cancel_query(NoTls).await,
+            };
+        }));
     }
 
     /// Commits a beacon after `snapshot` was taken, synchronously. Returns its number: once it is back, everything that
@@ -74,10 +121,12 @@ impl Side {
     pub async fn beacon(&self, snapshot: &Snapshot) -> Result<i64, Failure> {
         let sql =
             in_schema("INSERT INTO pgevict.beacon (snap) VALUES ($1::text::pg_snapshot) RETURNING n", &self.schema);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(&sql).await.map_err(|e| connect::describe(&e))?;
-        let row = client.query_one(&statement, &[&snapshot.to_string()]).await.map_err(|e| connect::describe(&e))?;
-        Ok(row.get(0))
+        let snapshot = snapshot.to_string();
+        self.run(async |client| {
+            let statement = client.prepare_cached(&sql).await?;
+            Ok(client.query_one(&statement, &[&snapshot]).await?.get(0))
+        })
+        .await
     }
 
     /// A beacon for the moment, where no session takes snapshots: retention counts time by beacons.
@@ -86,8 +135,7 @@ impl Side {
     /// What happened.
     pub async fn mark_time(&self) -> Result<(), Failure> {
         let sql = in_schema("INSERT INTO pgevict.beacon (snap) VALUES (pg_current_snapshot())", &self.schema);
-        let client = self.client().await?;
-        client.execute(&sql, &[]).await.map(drop).map_err(|e| connect::describe(&e))
+        self.run(async |client| client.execute(&sql, &[]).await.map(drop)).await
     }
 
     /// Whether beacon `n` is there: if a promoted or restored server lacks it, commits may be lost.
@@ -96,8 +144,7 @@ impl Side {
     /// What happened.
     pub async fn has_beacon(&self, n: i64) -> Result<bool, Failure> {
         let sql = in_schema("SELECT EXISTS (SELECT FROM pgevict.beacon WHERE n = $1)", &self.schema);
-        let client = self.client().await?;
-        Ok(client.query_one(&sql, &[&n]).await.map_err(|e| connect::describe(&e))?.get(0))
+        self.run(async |client| Ok(client.query_one(&sql, &[&n]).await?.get(0))).await
     }
 
     /// The newest snapshot that a beacon older than `age` vouches for.
@@ -110,8 +157,7 @@ impl Side {
              AND snap IS NOT NULL ORDER BY n DESC LIMIT 1",
             &self.schema,
         );
-        let client = self.client().await?;
-        let row = client.query_opt(&sql, &[&age.as_secs_f64()]).await.map_err(|e| connect::describe(&e))?;
+        let row = self.run(async |client| client.query_opt(&sql, &[&age.as_secs_f64()]).await).await?;
         row.map(|r| r.get::<_, String>(0).parse::<Snapshot>().map_err(|e| e.to_string())).transpose()
     }
 
@@ -121,8 +167,7 @@ impl Side {
     /// What happened.
     pub async fn journal_bytes(&self) -> Result<u64, Failure> {
         let sql = in_schema("SELECT pg_total_relation_size('pgevict.journal'::regclass)", &self.schema);
-        let client = self.client().await?;
-        let bytes: i64 = client.query_one(&sql, &[]).await.map_err(|e| connect::describe(&e))?.get(0);
+        let bytes: i64 = self.run(async |client| Ok(client.query_one(&sql, &[]).await?.get(0))).await?;
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
@@ -132,8 +177,7 @@ impl Side {
     /// What happened.
     pub async fn journal_rows(&self) -> Result<u64, Failure> {
         let sql = in_schema("SELECT pg_stat_get_live_tuples('pgevict.journal'::regclass)", &self.schema);
-        let client = self.client().await?;
-        let rows: i64 = client.query_one(&sql, &[]).await.map_err(|e| connect::describe(&e))?.get(0);
+        let rows: i64 = self.run(async |client| Ok(client.query_one(&sql, &[]).await?.get(0))).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
 
@@ -142,9 +186,8 @@ impl Side {
     /// # Errors
     /// What happened.
     pub async fn ring(&self, channel: &str, payload: &str) -> Result<(), Failure> {
-        let client = self.client().await?;
-        let rung = client.execute("SELECT pg_notify($1, $2)", &[&channel, &payload]).await;
-        rung.map(drop).map_err(|e| connect::describe(&e))
+        let sql = "SELECT pg_notify($1, $2)";
+        self.run(async |client| client.execute(sql, &[&channel, &payload]).await.map(drop)).await
     }
 
     /// Deletes journal rows that `snapshot` sees, in slices of `slice` rows, and raises the floor in the same
@@ -154,12 +197,12 @@ impl Side {
     /// What happened.
     pub async fn retire(&self, snapshot: &Snapshot, slice: i32) -> Result<u64, Failure> {
         let sql = in_schema("SELECT pgevict.retire($1::text::pg_snapshot, $2)::bigint", &self.schema);
-        let client = self.client().await?;
+        let snapshot = snapshot.to_string();
         let mut total = 0;
         loop {
-            let row =
-                client.query_one(&sql, &[&snapshot.to_string(), &slice]).await.map_err(|e| connect::describe(&e))?;
-            let gone = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+            let gone: i64 =
+                self.run(async |client| Ok(client.query_one(&sql, &[&snapshot, &slice]).await?.get(0))).await?;
+            let gone = u64::try_from(gone).unwrap_or(0);
             total += gone;
             if gone < u64::try_from(slice).unwrap_or(1) {
                 return Ok(total);
@@ -173,10 +216,8 @@ impl Side {
     /// # Errors
     /// What happened.
     pub async fn notify_queue(&self) -> Result<f64, Failure> {
-        let client = self.client().await?;
-        let row =
-            client.query_one("SELECT pg_notification_queue_usage()", &[]).await.map_err(|e| connect::describe(&e))?;
-        Ok(row.get(0))
+        let sql = "SELECT pg_notification_queue_usage()";
+        self.run(async |client| Ok(client.query_one(sql, &[]).await?.get(0))).await
     }
 
     /// The layouts that the database knows, as `(id, text)`.
@@ -184,9 +225,16 @@ impl Side {
     /// # Errors
     /// What happened.
     pub async fn layouts(&self) -> Result<Vec<(i64, String)>, Failure> {
-        let client = self.client().await?;
         let sql = in_schema("SELECT id, spec FROM pgevict.layout", &self.schema);
-        let rows = client.query(&sql, &[]).await.map_err(|e| connect::describe(&e))?;
+        let rows = self.run(async |client| client.query(&sql, &[]).await).await?;
         Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    }
+}
+
+/// The pool's own words leave out what the server said.
+fn words(e: &PoolError) -> String {
+    match e {
+        PoolError::Backend(e) => connect::describe(e),
+        e => e.to_string(),
     }
 }

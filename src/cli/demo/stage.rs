@@ -122,8 +122,9 @@ impl Stage {
         let given = [("PGEVICT_POSTGRES__URL".to_owned(), url.to_owned())];
         let (config, _) = config::parse(RECIPE, "--postgres", &Environment::of(variables.chain(given)))
             .map_err(|report| Failure::Usage(report.to_text(false)))?;
-        let admin =
-            source::connect::connect(&config.postgres.url).await.map_err(|e| Failure::Unreachable(e.to_string()))?;
+        let admin = source::connect::connect_patiently(&config.postgres.url)
+            .await
+            .map_err(|e| Failure::Unreachable(e.to_string()))?;
         admin.client.batch_execute(&format!("CREATE DATABASE {name}")).await.map_err(|e| {
             Failure::Refused(format!(
                 "the demo needs a database that it can drop again, and may not create one: {}\n  \
@@ -137,7 +138,7 @@ impl Stage {
 
     /// A connection pair of the application.
     pub(super) async fn shop(&self) -> Result<Shop, Failure> {
-        let postgres = source::connect::connect(&self.config.postgres.url)
+        let postgres = source::connect::connect_patiently(&self.config.postgres.url)
             .await
             .map_err(|e| Failure::Unreachable(e.to_string()))?;
         let redis =
