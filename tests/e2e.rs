@@ -11,6 +11,8 @@ mod commands;
 mod demo;
 #[path = "e2e/faults/mod.rs"]
 mod faults;
+#[path = "e2e/forks/mod.rs"]
+mod forks;
 #[path = "e2e/hypertables.rs"]
 mod hypertables;
 #[path = "e2e/lifecycle.rs"]

@@ -15,6 +15,7 @@ pub mod systemd;
 mod watch;
 
 use crate::config::model::Config;
+use crate::flow::fork::Lineage;
 use crate::flow::retry::Retry;
 use crate::observe::Observer;
 use crate::observe::event::{Condition, FlushReason, Observation, Server};
@@ -64,6 +65,8 @@ enum Ended {
     Moved(String),
     /// Retention has deleted what the position still needed.
     TooOld,
+    /// Another host is the primary of a later history; where, and which.
+    Newer(String, Lineage),
     /// The position belongs to another database; says which.
     Foreign(String),
 }
@@ -83,10 +86,11 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut force: Option<FlushReason> = None;
     let mut kept: Option<Instant> = None;
     let mut dismissed = Vec::new();
+    let mut seen: Option<Lineage> = None;
     loop {
         let began = Instant::now();
         context.observer.beat();
-        let ended = match open(context, &config, force.take()).await {
+        let ended = match open(context, &config, force.take(), seen.as_ref()).await {
             Ok(mut live) => match dismiss(&mut live, &mut dismissed).await {
                 Ok(()) => live.run().await,
                 Err(ended) => ended,
@@ -125,6 +129,16 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
                 context.observer.report(Observation::PositionMoved { found });
                 retry.after(lived)
             }
+            Ended::Newer(host, lineage) => {
+                let wait = retry.after(lived);
+                let why = format!(
+                    "{host} is the primary of the later timeline {}: this server is an old one that still answers",
+                    lineage.timeline
+                );
+                seen = Some(lineage);
+                context.observer.report(Observation::Disconnected { server: Server::Postgres, why, retry_in: wait });
+                wait
+            }
             Ended::TooOld => {
                 force = Some(FlushReason::PositionTooOld);
                 retry.after(lived)
@@ -147,11 +161,12 @@ async fn open<'a>(
     context: &'a Context,
     config: &Arc<Config>,
     force: Option<FlushReason>,
+    seen: Option<&Lineage>,
 ) -> Result<live::Live<'a>, Ended> {
     let hosts = u32::try_from(config.postgres.url.hosts.len()).unwrap_or(u32::MAX);
     let limit = OPENING.saturating_add(config.postgres.url.connect_timeout.saturating_mul(hosts));
     let until = Instant::now() + limit;
-    let mut opened = std::pin::pin!(start::open(context, config, force));
+    let mut opened = std::pin::pin!(start::open(context, config, force, seen));
     loop {
         tokio::select! {
             biased;

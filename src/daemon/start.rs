@@ -10,6 +10,7 @@ use super::{Context, Ended, notify};
 use crate::config::model::{Bell as BellMode, Config, Delivery};
 use crate::flow::bell::Bell;
 use crate::flow::debounce::Debounce;
+use crate::flow::fork::{self, Found, Lineage, Verdict};
 use crate::flow::ledger::Ledger;
 use crate::flow::proof::{self, Proven};
 use crate::flow::record::Record;
@@ -27,11 +28,13 @@ use std::time::{Duration, Instant};
 /// NOTIFY arrives in milliseconds; a server that is so busy that it takes longer is tried again.
 const HEARING: Duration = Duration::from_secs(3);
 
-/// Opens a session. `force` flushes whatever the record says.
+/// Opens a session. `force` flushes whatever the record says; `seen` is a history that was found on one of the hosts,
+/// behind which no server is used.
 pub(super) async fn open<'a>(
     context: &'a Context,
     config: &Arc<Config>,
     force: Option<FlushReason>,
+    seen: Option<&Lineage>,
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
@@ -40,7 +43,9 @@ pub(super) async fn open<'a>(
     let redis_version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
 
-    let mut session = Session::open(&config.postgres).await.map_err(|unfit| match unfit {
+    let record = Record::parse(&memory.record).ok();
+    let known = known(record.as_ref(), seen);
+    let mut session = Session::open(&config.postgres, known.as_ref()).await.map_err(|unfit| match unfit {
         Unfit::Down(why) => Ended::Down(Server::Postgres, why),
         Unfit::SchemaMissing(why) => Ended::SchemaMissing(why),
         Unfit::Standby => Ended::Standby,
@@ -63,22 +68,12 @@ pub(super) async fn open<'a>(
     let version = format!("{}.{}", session.connected.version / 10_000, session.connected.version % 10_000);
     observer.report(Observation::Connected { server: Server::Postgres, to: config.postgres.url.to_string(), version });
 
-    let record = Record::parse(&memory.record).ok();
     let identity = session.identity.clone();
-    if let Some(record) = record.as_ref().filter(|r| r.db != identity.db) {
-        return Err(Ended::Foreign(format!(
-            "the position in Redis ({}) belongs to database {}, this is {} (system identifier/database oid): is this a \
-             clone pointed at another environment's Redis? If it is meant, delete `{}:position` there, and all caches \
-             are flushed",
-            config.redis.url, record.db, identity.db, config.redis.state,
-        )));
-    }
-    let doubt = match (&record, force) {
-        (_, Some(reason)) => Some(reason),
-        (None, _) => Some(FlushReason::NoPosition),
-        (Some(record), None) if journal.is_some() => doubt(record, &session, &side).await?,
-        (Some(_), None) => None,
+    let doubt = match &record {
+        None => Some(FlushReason::NoPosition),
+        Some(record) => doubt(record, &session, &side, config).await?,
     };
+    let doubt = force.or(doubt);
     let adopted = context.adopt && record.is_none() && matches!(doubt, Some(FlushReason::NoPosition));
     let mut next = record.clone().filter(|_| doubt.is_none()).unwrap_or_else(|| {
         let mut fresh = Record::new(identity.db.clone(), identity.timeline.clone(), identity.sentinel.clone());
@@ -207,28 +202,43 @@ async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(),
     }
 }
 
-/// Whether PostgreSQL may have lost commits that the position counted, or have reused their transaction ids
-/// (HAZARDS 3.5). Simple on purpose: whatever is not plainly the same history is flushed once.
-async fn doubt(record: &Record, session: &Session, side: &Side) -> Result<Option<FlushReason>, Ended> {
+/// Asks the server what [`fork::judge`] wants to know, and says what must be flushed, if anything.
+async fn doubt(record: &Record, session: &Session, side: &Side, config: &Config) -> Result<Option<FlushReason>, Ended> {
     let identity = &session.identity;
-    let Some(pos) = &record.pos else { return Ok(Some(FlushReason::NoPosition)) };
-    let fork = |what: String| Ok(Some(FlushReason::Fork(what)));
-    if record.timeline != identity.timeline {
-        return fork(format!("timeline {} became {}: a standby was promoted", record.timeline, identity.timeline));
+    let journal = config.postgres.delivery == Delivery::Journal;
+    let beacon = match &record.pos {
+        Some(pos) if journal && record.beacon != 0 => {
+            side.has_beacon(record.beacon, pos).await.map_err(|e| Ended::Down(Server::Postgres, e))?
+        }
+        _ => false,
+    };
+    let found = Found {
+        db: &identity.db,
+        timeline: &identity.timeline,
+        sentinel: journal.then_some(identity.sentinel.as_str()),
+        now: &identity.snapshot,
+        beacon,
+    };
+    match fork::judge(record, &found) {
+        Verdict::GoOn => Ok(None),
+        Verdict::Flush(reason) => Ok(Some(reason)),
+        Verdict::PassOver(why) => Err(Ended::Down(Server::Postgres, why)),
+        Verdict::Refuse(why) => Err(Ended::Foreign(format!(
+            "the position in Redis ({}) {why} (system identifier/database oid): is this a clone pointed at another \
+             environment's Redis? If it is meant, delete `{}:position` there, and all caches are flushed",
+            config.redis.url, config.redis.state,
+        ))),
     }
-    if record.sentinel != identity.sentinel {
-        return fork(
-            "the unlogged sentinel or the journal is another one: the server crashed, was promoted or restored, or the \
-             journal was dropped, emptied or rewritten"
-                .into(),
-        );
+}
+
+/// The furthest history that is known of: the record's, or one that was found on a host since.
+fn known(record: Option<&Record>, seen: Option<&Lineage>) -> Option<Lineage> {
+    let recorded = record.map(|r| Lineage { db: r.db.clone(), timeline: r.timeline.clone() });
+    match (recorded, seen) {
+        (Some(recorded), Some(seen)) if seen.is_ahead_of(&recorded.db, &recorded.timeline) => Some(seen.clone()),
+        (None, Some(seen)) => Some(seen.clone()),
+        (recorded, _) => recorded,
     }
-    if pos.xmax() > identity.snapshot.xmax() {
-        return fork(format!("the position ({pos}) is ahead of the server ({})", identity.snapshot));
-    }
-    let there =
-        record.beacon == 0 || side.has_beacon(record.beacon).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
-    if there { Ok(None) } else { fork(format!("beacon {} is missing: commits were lost", record.beacon)) }
 }
 
 async fn lost_so_far(session: &Session) -> Result<i64, Ended> {

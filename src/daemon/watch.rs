@@ -1,8 +1,10 @@
 //! The audit: are the triggers where they should be, did DDL change rows silently, is retention keeping up.
 
+use super::Ended;
 use super::flushes::After;
 use super::live::{Live, Step};
 use crate::config::model::{Config, Delivery, TableName};
+use crate::flow::fork::Lineage;
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
 use crate::rules::mapping::Protection;
@@ -24,6 +26,8 @@ const QUEUE_ALARM: f64 = 0.1;
 pub(super) struct Look {
     states: Vec<TableState>,
     queue: f64,
+    /// Another host that is the primary of a later history.
+    newer: Option<(String, Lineage)>,
 }
 
 /// What the audits know.
@@ -54,7 +58,7 @@ type Files = BTreeMap<String, BTreeMap<String, u32>>;
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
     let states = side.run(async |client| catalog::inspect(client, config).await).await?;
     let queue = side.notify_queue().await?;
-    Ok(Look { states, queue })
+    Ok(Look { states, queue, newer: None })
 }
 
 impl Watch {
@@ -127,8 +131,11 @@ impl Live<'_> {
         let lowest = self.position.record().lowest(&super::repeats::delays(&self.config)).cloned();
         let observer = self.context.observer.clone();
         let journal = self.journal.is_some();
+        let identity = &self.session.identity;
+        let own = Lineage { db: identity.db.clone(), timeline: identity.timeline.clone() };
         self.watch.looking = Some(tokio::spawn(async move {
-            let found = look(&side, &config).await?;
+            let (found, newer) = tokio::join!(look(&side, &config), connect::newer(&config.postgres.url, &own));
+            let found = Look { newer, ..found? };
             if journal {
                 if let Ok(rows) = side.journal_rows().await {
                     observer.set_journal_rows(rows);
@@ -155,6 +162,9 @@ impl Live<'_> {
                 return Ok(());
             }
         };
+        if let Some((host, lineage)) = look.newer {
+            return Err(Ended::Newer(host, lineage));
+        }
         if look.queue > QUEUE_ALARM {
             self.context.observer.report(Observation::Warning {
                 what: "the NOTIFY queue is filling",

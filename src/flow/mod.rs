@@ -2,6 +2,7 @@
 
 pub mod bell;
 pub mod debounce;
+pub mod fork;
 pub mod ledger;
 pub mod proof;
 pub mod record;

@@ -6,6 +6,7 @@
 
 use super::tls;
 use crate::config::model::{ChannelBinding, PgHost, PgUrl, SslMode};
+use crate::flow::fork::{BEHIND_REMEDY, Lineage};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,7 +110,7 @@ impl std::error::Error for ConnectError {}
 /// # Errors
 /// What happened at each host, and what to do.
 pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
-    connect_for(url, ANSWER_LIMIT).await
+    connect_for(url, None, ANSWER_LIMIT).await
 }
 
 /// The same for migrations and the like, whose statements may take a minute.
@@ -117,14 +118,22 @@ pub async fn connect(url: &PgUrl) -> Result<Connected, ConnectError> {
 /// # Errors
 /// As [`connect`].
 pub async fn connect_patiently(url: &PgUrl) -> Result<Connected, ConnectError> {
-    connect_for(url, PATIENT_LIMIT).await
+    connect_for(url, None, PATIENT_LIMIT).await
 }
 
-async fn connect_for(url: &PgUrl, limit: Duration) -> Result<Connected, ConnectError> {
+/// As [`connect`], and passes over servers that are behind `known`: an old primary that still answers.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_beyond(url: &PgUrl, known: Option<&Lineage>) -> Result<Connected, ConnectError> {
+    connect_for(url, known, ANSWER_LIMIT).await
+}
+
+async fn connect_for(url: &PgUrl, known: Option<&Lineage>, limit: Duration) -> Result<Connected, ConnectError> {
     let mut reasons = Vec::new();
     for host in &url.hosts {
         let name = format!("{}:{}", host.host, host.port);
-        let outcome = match tokio::time::timeout(url.connect_timeout, one(url, host, limit)).await {
+        let outcome = match tokio::time::timeout(url.connect_timeout, beyond(url, host, known, limit)).await {
             Ok(outcome) => outcome,
             Err(_) => Err((
                 format!("no answer within {:?}", url.connect_timeout),
@@ -139,7 +148,48 @@ async fn connect_for(url: &PgUrl, limit: Duration) -> Result<Connected, ConnectE
     Err(ConnectError { to: url.to_string(), reasons })
 }
 
+/// A primary of the same database on a later timeline than `own`, on whichever host: `own` is an old primary then. Asks
+/// all hosts at once with new connections, so that an address which has moved to another server is noticed too.
+pub async fn newer(url: &PgUrl, own: &Lineage) -> Option<(String, Lineage)> {
+    let mut asked = tokio::task::JoinSet::new();
+    // Behind a socket directory there is this machine's server and no other.
+    for host in url.hosts.iter().filter(|h| !h.host.starts_with('/')) {
+        let (url, host) = (url.clone(), host.clone());
+        asked.spawn(async move {
+            let answer = async { lineage(&one(&url, &host, ANSWER_LIMIT).await?.client).await };
+            let found = tokio::time::timeout(url.connect_timeout, answer).await.ok()?.ok()?;
+            Some((format!("{}:{}", host.host, host.port), found))
+        });
+    }
+    let mut newest: Option<(String, Lineage)> = None;
+    while let Some(answer) = asked.join_next().await {
+        // A host that does not answer, or a standby, is no primary.
+        let Ok(Some((host, found))) = answer else { continue };
+        let best = newest.as_ref().map_or(own, |(_, best)| best);
+        if found.is_ahead_of(&best.db, &best.timeline) {
+            newest = Some((host, found));
+        }
+    }
+    newest
+}
+
 type Refusal = (String, &'static str);
+
+async fn beyond(url: &PgUrl, host: &PgHost, known: Option<&Lineage>, limit: Duration) -> Result<Connected, Refusal> {
+    let connected = one(url, host, limit).await?;
+    if let Some(known) = known {
+        let found = lineage(&connected.client).await?;
+        if known.is_ahead_of(&found.db, &found.timeline) {
+            return Err((known.behind(&found.timeline), BEHIND_REMEDY));
+        }
+    }
+    Ok(connected)
+}
+
+async fn lineage(client: &Client) -> Result<Lineage, Refusal> {
+    let row = client.query_one(include_str!("../../sql/lineage.sql"), &[]).await.map_err(|e| refusal(&e))?;
+    Ok(Lineage { db: row.get(0), timeline: row.get(1) })
+}
 
 const POOLER: &str =
     "name the server itself: behind a transaction pooler LISTEN hears nothing, and locks and settings leak";

@@ -5,6 +5,7 @@
 
 use super::connect::{self, Connected};
 use crate::config::model::{Delivery, Postgres};
+use crate::flow::fork::Lineage;
 use crate::rules::snapshot::Snapshot;
 use crate::rules::sql;
 use tokio_postgres::Client;
@@ -64,12 +65,12 @@ pub fn in_schema(text: &str, schema: &str) -> String {
 
 impl Session {
     /// Connects, pins the session's settings, takes the leader lock, listens, and learns who the server is: in this
-    /// order, so that whatever is committed after the first snapshot rings.
+    /// order, so that whatever is committed after the first snapshot rings. Servers behind `known` are passed over.
     ///
     /// # Errors
     /// [`Unfit`].
-    pub async fn open(postgres: &Postgres) -> Result<Self, Unfit> {
-        let connected = connect::connect(&postgres.url).await.map_err(|e| Unfit::Down(e.to_string()))?;
+    pub async fn open(postgres: &Postgres, known: Option<&Lineage>) -> Result<Self, Unfit> {
+        let connected = connect::connect_beyond(&postgres.url, known).await.map_err(|e| Unfit::Down(e.to_string()))?;
         let failed = |e: &tokio_postgres::Error| {
             Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connected.describe(e)))
         };

@@ -138,13 +138,17 @@ impl Side {
         self.run(async |client| client.execute(&sql, &[]).await.map(drop)).await
     }
 
-    /// Whether beacon `n` is there: if a promoted or restored server lacks it, commits may be lost.
+    /// Whether beacon `n` is there and vouches for `position`: if a promoted or restored server lacks it, commits may be
+    /// lost. The number alone would not do: a copy that went its own way counts on from the same one.
     ///
     /// # Errors
     /// What happened.
-    pub async fn has_beacon(&self, n: i64) -> Result<bool, Failure> {
-        let sql = in_schema("SELECT EXISTS (SELECT FROM pgevict.beacon WHERE n = $1)", &self.schema);
-        self.run(async |client| Ok(client.query_one(&sql, &[&n]).await?.get(0))).await
+    pub async fn has_beacon(&self, n: i64, position: &Snapshot) -> Result<bool, Failure> {
+        let sql = in_schema(
+            "SELECT EXISTS (SELECT FROM pgevict.beacon WHERE n = $1 AND snap::text = $2::text::pg_snapshot::text)",
+            &self.schema,
+        );
+        self.run(async |client| Ok(client.query_one(&sql, &[&n, &position.to_string()]).await?.get(0))).await
     }
 
     /// The newest snapshot that a beacon older than `age` vouches for.

@@ -3,6 +3,7 @@
 mod daemon;
 pub(crate) mod proxy;
 mod servers;
+pub(crate) mod standby;
 mod world;
 
 pub(crate) use daemon::{Daemon, Ran, pgevict};

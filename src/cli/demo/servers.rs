@@ -229,8 +229,44 @@ impl Postgres {
         }
         // SIGQUIT ends it at once, like a crash, and removes its shared memory, unlike SIGKILL.
         let process = Process::spawn("PostgreSQL", command, Signal::SIGQUIT, Some(self.folder.path()))?;
-        self.process = Some(ready(process, "database system is ready to accept connections")?);
+        // A standby says "read-only connections" there.
+        self.process = Some(ready(process, "database system is ready to accept")?);
         Ok(())
+    }
+
+    /// A copy of this cluster, which must be down: the same identity on another port, with `settings` beside its own.
+    /// It is down as well.
+    ///
+    /// # Errors
+    /// The folder cannot be copied.
+    pub fn copy(&self, settings: &[(&str, &str)]) -> Result<Self, ServerError> {
+        let folder = self.owner.folder()?;
+        let copied = Command::new("cp").arg("-a").arg(self.folder.path().join("data")).arg(folder.path()).output()?;
+        if self.process.is_some() || !copied.status.success() {
+            return Err(ServerError(format!("cannot copy a cluster: {}", String::from_utf8_lossy(&copied.stderr))));
+        }
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let (bin, owner) = (self.bin.clone(), self.owner.clone());
+        Ok(Self { process: None, bin, owner, port: free_port()?, settings: all, folder })
+    }
+
+    /// Makes an empty file in the data folder, like `standby.signal`.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn touch(&self, name: &str) -> Result<(), ServerError> {
+        let path = self.folder.path().join("data").join(name);
+        std::fs::write(&path, "")?;
+        if let Some(user) = &self.owner.0 {
+            chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        Ok(())
+    }
+
+    /// Sets something for the next [`Postgres::up`].
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
     }
 
     /// Ends it; [`Postgres::up`] brings it back with its data.
