@@ -2,6 +2,7 @@
 SELECT json_build_object(
   'relations', (SELECT json_agg(c.relname) FROM pg_class AS c WHERE c.relnamespace = n.oid),
   'retire', (SELECT p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'retire'),
+  'token', (SELECT p.provolatile::text || ' ' || p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'token'),
   'captures', (
     SELECT json_agg(json_build_object(
       'name', p.proname, 'mark', obj_description(p.oid, 'pg_proc'), 'config', p.proconfig, 'definer', p.prosecdef,

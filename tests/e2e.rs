@@ -13,6 +13,8 @@ mod demo;
 mod faults;
 #[path = "e2e/forks/mod.rs"]
 mod forks;
+#[path = "e2e/fills.rs"]
+mod fills;
 #[path = "e2e/hypertables.rs"]
 mod hypertables;
 #[path = "e2e/lifecycle.rs"]

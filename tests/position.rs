@@ -9,6 +9,9 @@ use pgevict::sink::connect::connect;
 use pgevict::sink::position::{Fault, Position, remember};
 use redis::Commands as _;
 
+#[path = "position/fills.rs"]
+mod fills;
+
 fn settings(server: &Redis) -> model::Redis {
     model::Redis { url: redis_url::parse(&server.url(0)).unwrap(), state: "{pgevict}".into() }
 }

@@ -105,6 +105,9 @@ fn attempts(config: &Config) -> Vec<(String, Cmd)> {
     let mut attempt = |what: String, command: &mut Cmd| out.push((what, command.clone()));
     attempt(format!("read {state}:*"), cmd("HMGET").arg(own("position")).arg(&["rec", "edges", "tables"]));
     attempt(format!("read {state}:*"), cmd("HGET").arg(own("position")).arg("rec"));
+    if config.caches.iter().any(|c| c.guard_fills) {
+        attempt(format!("read {state}:*"), cmd("HSCAN").arg(own("position")).arg(0));
+    }
     attempt("run SCAN".into(), cmd("SCAN").arg(0).arg("MATCH").arg(format!("{state}:check:*")).arg("COUNT").arg(1));
     attempt("load scripts".into(), cmd("SCRIPT").arg("LOAD").arg("return 1"));
     // Twice in one script run: the record is written with an expected '' and deleted with the record it has just got.
@@ -158,7 +161,8 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
     let keys: Vec<String> = keys.iter().map(|k| format!("'{k}'")).collect();
     let select = if config.redis.url.db == 0 { "" } else { "+select " };
     format!(
-        "ACL SETUSER {user} on {} {select}+ping +info +scan +hget +hmget +hset +hdel +set +exists +unlink +eval +evalsha +script|load",
-        keys.join(" ")
+        "ACL SETUSER {user} on {} {select}+ping +info +scan +hget +hmget +hset +hdel +set +exists +unlink +eval +evalsha +script|load{}",
+        keys.join(" "),
+        if config.caches.iter().any(|c| c.guard_fills) { " +hscan" } else { "" }
     )
 }

@@ -17,6 +17,7 @@ pub(super) struct CacheAt {
     /// The text of `key` or `pattern`.
     pub(super) template: Place,
     pub(super) repeat_after: Option<At<Duration>>,
+    pub(super) guard: Option<At<bool>>,
     pub(super) ttl: Option<At<Duration>>,
     /// None where the template is wrong; that has been reported.
     pub(super) cache: Option<Cache>,
@@ -44,13 +45,6 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         s.get(reader, "repeat_after").and_then(|f| reader.duration(f, &s.path("repeat_after"), "1ms"..="365d"));
     let allow_broad = s.get(reader, "allow_broad").and_then(|f| reader.boolean(f, &s.path("allow_broad")));
     let guard = s.get(reader, "guard_fills").and_then(|f| reader.boolean(f, &s.path("guard_fills")));
-    if let Some(guard) = guard.filter(|g| g.value) {
-        let message = format!("`{}` is designed, but not yet built", s.path("guard_fills"));
-        reader
-            .error(codes::NOT_BUILT, &guard.place, message)
-            .help
-            .push("only `false` is accepted for now; `repeat_after` narrows the race".into());
-    }
     s.not_built(reader, "warm");
     s.finish(reader);
     let allow_broad = allow_broad.is_some_and(|b| b.value);
@@ -88,7 +82,8 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         template,
         ttl: ttl.as_ref().map(|t| t.value),
         repeat_after: repeat_after.as_ref().map(|r| r.value),
+        guard_fills: guard.as_ref().is_some_and(|g| g.value),
         allow_broad,
     });
-    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, ttl, cache }
+    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, cache }
 }

@@ -112,6 +112,12 @@ fn with(reader: &mut Reader<'_>, at: &TableAt, place: &EdgeAt, cache: &str, hole
 fn times(reader: &mut Reader<'_>, read: &Read<'_>, cache: &CacheAt) {
     let retention = read.postgres.map_or(Duration::from_secs(3600), |p| p.retention);
     let journal = read.postgres.is_none_or(|p| p.delivery == Delivery::Journal);
+    if let Some(guard) = cache.guard.as_ref().filter(|g| g.value && !journal) {
+        let message = format!("`guard_fills` of `{}` does not go with `delivery = \"notify\"`", cache.name);
+        let help =
+            "only the journal tells which snapshot a change is in: use delivery = \"journal\", or `repeat_after`";
+        reader.push(Problem::error(codes::GUARD_NOTIFY, guard.place.clone(), message).help(help));
+    }
     let Some(repeat) = &cache.repeat_after else { return };
     if journal && repeat.value >= retention {
         let message = format!("`repeat_after` of `{}` is not shorter than `postgres.retention`", cache.name);

@@ -177,6 +177,8 @@ pub struct Cache {
     pub ttl: Option<Duration>,
     /// Delete once more after this long.
     pub repeat_after: Option<Duration>,
+    /// Evictions leave tombstones that late fills must respect.
+    pub guard_fills: bool,
     /// A whole form that begins with a wildcard is meant.
     pub allow_broad: bool,
 }

@@ -179,11 +179,19 @@ impl Live<'_> {
             }
             if turn == Turn::First
                 && extent == Extent::Rows
+                && !target.widened
                 && self.debounces(layout, edge, &target, what.op, ticket, now)
             {
                 key.outcome = Outcome::Debounced;
                 self.statements.key(id, key, true);
                 continue;
+            }
+            // The second delete belongs to no newer change: what was named at the first still stands.
+            if turn == Turn::First && cache.guard_fills {
+                match target.widened {
+                    true => self.position.tombstones.widen(),
+                    false => self.position.tombstones.bury(&key.key, now),
+                }
             }
             let (kind, bytes) = (key.kind, key.key.clone());
             let asker = self.statements.key(id, key, false);
@@ -237,6 +245,10 @@ impl Live<'_> {
             lag: Duration::ZERO,
             took: Duration::ZERO,
         };
+        if self.config.cache(&what.cache).is_some_and(|c| c.guard_fills) {
+            // By the newest snapshot that was read: it holds all changes that were suppressed.
+            self.position.tombstones.bury(&key, now);
+        }
         let last = tickets.last().copied();
         let id = self.statements.open(statement, last, Turn::First, now, Duration::ZERO);
         let outcome = KeyOutcome { cache: what.cache, kind: what.kind, key: key.clone(), outcome: Outcome::Absent };
@@ -281,7 +293,8 @@ impl Live<'_> {
                 self.answer(askers, outcome, now).await?;
             }
         }
-        Ok(())
+        // Patterns have no key of this page: their tombstones stand before any pass looks for what they name.
+        self.position.entomb().await.map_err(|f| self.fault(f))
     }
 
     /// Tells everybody who asked what became of a key or pattern.

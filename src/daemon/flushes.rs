@@ -108,6 +108,7 @@ impl Live<'_> {
                 }
             }
         }
+        self.raise_floor(&flush.forms).await?;
         for chunk in keys.chunks(MOST_KEYS) {
             let chunk: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
             let gone = self.position.step(&chunk, &[], |_| {}).await.map_err(|f| self.fault(f))?;

@@ -89,6 +89,8 @@ pub(super) struct Live<'a> {
     pub(super) proven: bool,
     /// Something was delivered since the position last moved.
     pub(super) dirty: bool,
+    /// What guards the fills must be written anew.
+    pub(super) guard_due: bool,
     pub(super) beacon: Option<JoinHandle<Result<(i64, Snapshot), String>>>,
     pub(super) next_beacon: Instant,
     pub(super) next_tick: Instant,
@@ -217,6 +219,9 @@ impl Live<'_> {
 
     /// Performs everything that is due.
     async fn due(&mut self, now: Instant) -> Step {
+        if self.guard_due {
+            self.guard(false).await?;
+        }
         for (key, tickets, what) in self.debounce.ended(now) {
             self.debounced(key, &tickets, what, now).await?;
         }
@@ -269,6 +274,7 @@ impl Live<'_> {
             // Retention went past us, which it never should between two polls: what was deleted is unknown.
             return Err(Ended::TooOld);
         }
+        self.position.tombstones.read_by(&page.target);
         self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found || batch.is_some(), Instant::now()) {
@@ -416,6 +422,7 @@ impl Live<'_> {
         self.flushes = Flushes::default();
         self.watch.adopt(&config);
         self.config = config;
+        self.guard_due = true;
         self.next_audit = now;
         self.context.observer.report(Observation::Reloaded);
     }

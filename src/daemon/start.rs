@@ -121,6 +121,7 @@ pub(super) async fn open<'a>(
         batch: None,
         proven: doubt.is_none() && journal.is_some(),
         dirty: true,
+        guard_due: false,
         beacon: None,
         next_beacon: now,
         next_tick: now + Duration::from_secs(30),
@@ -140,6 +141,7 @@ pub(super) async fn open<'a>(
     live.learn_layouts().await;
     live.read_refused().await?;
     let look = watch::look(&live.side, config).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    live.guard(doubt.is_some()).await?;
     live.begin(look, doubt, adopted).await?;
     observer.report(Observation::Resumed { position: live.seen.to_string() });
     Ok(live)

@@ -175,6 +175,7 @@ impl Live<'_> {
             });
         }
         self.take_note(&look);
+        self.guard_due |= self.lacks_guard();
         self.learn_layouts().await;
         self.compare(look).await
     }

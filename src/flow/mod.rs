@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod proof;
 pub mod record;
 pub mod retry;
+pub mod tombstones;

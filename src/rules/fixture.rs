@@ -63,7 +63,7 @@ pub(crate) fn config() -> Config {
 pub(crate) fn cache(name: &str, template: &str) -> Cache {
     let kind = if template.contains('*') { Kind::Pattern } else { Kind::Key };
     let template = Template::parse(template, kind).unwrap();
-    Cache { name: name.into(), template, ttl: None, repeat_after: None, allow_broad: false }
+    Cache { name: name.into(), template, ttl: None, repeat_after: None, guard_fills: false, allow_broad: false }
 }
 
 /// A table of `public` with plain edges.

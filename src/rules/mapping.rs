@@ -37,6 +37,8 @@ pub struct Target {
     pub prefix: usize,
     /// The full Redis key or pattern.
     pub rendered: Rendered,
+    /// The cache guards its fills, and a hole was not known: no fill names what was rendered, so only the floor can refuse late ones.
+    pub widened: bool,
 }
 
 /// What tuples and whole-table rows came to. Everything is listed once per tuple: repeats are merged by the plan.
@@ -236,14 +238,15 @@ impl<'c> Mapper<'c> {
             out.skipped_null.push(at);
             return;
         }
+        let value = |hole: &str| fill(hole).flatten().map_or(Fill::Unknown, Fill::Value);
+        let widened = self.config.caches[cache].guard_fills && !template.is_named_by(value);
         for (prefix, (_, text)) in self.config.namespace.prefixes.iter().enumerate() {
-            let rendered =
-                template.render(text.as_bytes(), |hole| fill(hole).flatten().map_or(Fill::Unknown, Fill::Value));
+            let rendered = template.render(text.as_bytes(), value);
             let list = match self.protection.rendered(&rendered) {
                 None => &mut out.targets,
                 Some(_) => &mut out.protected,
             };
-            list.push((at, Target { cache, prefix, rendered }));
+            list.push((at, Target { cache, prefix, rendered, widened }));
         }
     }
 }

@@ -230,6 +230,17 @@ impl Template {
         if exact { Rendered::Key(out) } else { Rendered::Pattern(out) }
     }
 
+    /// Whether every hole has a value that its filters can work on: what is rendered then is what an application names, too.
+    pub fn is_named_by<'a>(&self, fill: impl Fn(&str) -> Fill<'a>) -> bool {
+        self.segments.iter().all(|segment| match segment {
+            Segment::Hole(hole) => match fill(&hole.name) {
+                Fill::Unknown => false,
+                Fill::Value(v) => hole.filters.iter().try_fold(v.to_vec(), |value, f| f.apply(value)).is_ok(),
+            },
+            _ => true,
+        })
+    }
+
     /// The whole form: every hole as `*`. A key template without holes stays an exact key.
     #[must_use]
     pub fn whole(&self, prefix: &[u8]) -> Rendered {

@@ -1,5 +1,6 @@
 //! Floor 2: Redis, where keys go from.
 
 pub mod connect;
+pub mod fill;
 pub mod position;
 pub mod scan;

@@ -6,10 +6,12 @@
 
 use super::connect::{describe, remedy};
 use crate::flow::record::Record;
+use crate::flow::tombstones::{BATCH, FLOOR, GUARDED, HISTORY, TOMBSTONE, Tombstones, Writes};
+use crate::rules::snapshot::Snapshot;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind, Value};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most keys of one script: 1 000 keys hold Redis' single thread for about a millisecond (HAZARDS B20).
 pub const MOST_KEYS: usize = 1_000;
@@ -84,6 +86,19 @@ pub struct Position {
     nonce: String,
     steps: u64,
     alive: bool,
+    /// What late fills must have seen. Whatever is named here is written before or with the next deletes.
+    pub tombstones: Tombstones,
+}
+
+/// What guards the fills: written beside the position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The history that tokens must be of.
+    pub history: String,
+    /// What fills must have seen at least.
+    pub floor: Snapshot,
+    /// The guarded caches, with `key` or `pattern`.
+    pub caches: Vec<(String, &'static str)>,
 }
 
 /// Reads what Redis remembers under `state`.
@@ -126,6 +141,7 @@ impl Position {
             nonce,
             steps: 0,
             alive: false,
+            tombstones: Tombstones::default(),
         };
         position.step(&[], &[], |_| {}).await?;
         Ok(position)
@@ -155,15 +171,111 @@ impl Position {
         change: impl FnOnce(&mut Record),
     ) -> Result<Vec<bool>, Fault> {
         debug_assert!(keys.len() <= MOST_KEYS);
+        // One script holds Redis no longer than that many keys do; what is evicted is named before it goes.
+        while self.tombstones.pending() > MOST_KEYS {
+            self.write(&[], &[], |_| {}).await?;
+        }
+        self.write(keys, fields, change).await
+    }
+
+    async fn write(
+        &mut self,
+        keys: &[&[u8]],
+        fields: &[(&str, &str)],
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Vec<bool>, Fault> {
+        let mut writes = self.tombstones.next(MOST_KEYS);
+        writes.set.extend(fields.iter().map(|(field, value)| ((*field).into(), (*value).into())));
+        self.replace(keys, &writes, change).await
+    }
+
+    /// The script, with another record than before.
+    async fn replace(
+        &mut self,
+        keys: &[&[u8]],
+        writes: &Writes,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Vec<bool>, Fault> {
         let mut record = self.record.clone();
         change(&mut record);
         self.steps += 1;
         record.step = format!("{}-{}", self.nonce, self.steps);
         let text = record.to_text();
-        let answer = self.call(keys, &text, fields).await?;
+        let answer = self.call(keys, &text, writes).await?;
         self.record = record;
         self.written = text;
         Ok(answer)
+    }
+
+    /// Writes the tombstones and the floor that Redis still lacks: to be called before a SCAN looks for what they name.
+    ///
+    /// # Errors
+    /// As [`Position::step`].
+    pub async fn entomb(&mut self) -> Result<(), Fault> {
+        while self.tombstones.owes() {
+            self.write(&[], &[], |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether Redis holds a guard, whoever wrote it.
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn is_guarded(&mut self) -> Result<bool, Fault> {
+        Ok(!self.field(HISTORY).await?.is_empty())
+    }
+
+    /// Guards fills from now on, or with None no more: what an earlier session left goes, the floor stands in for it.
+    ///
+    /// # Errors
+    /// As [`Position::step`].
+    pub async fn guard(&mut self, guard: Option<Guard>) -> Result<(), Fault> {
+        let (guards, leftovers) = self.leftovers().await?;
+        let mut writes = Writes::default();
+        match guard {
+            Some(guard) => {
+                writes.drop = guards;
+                writes.set.push((HISTORY.into(), guard.history.into()));
+                writes.set.extend(
+                    guard.caches.iter().map(|(name, kind)| (format!("{GUARDED}{name}").into(), kind.as_bytes().into())),
+                );
+                writes.set.push((FLOOR.into(), guard.floor.to_string().into()));
+                self.tombstones.begin(guard.floor);
+            }
+            None => {
+                writes.drop = guards;
+                writes.drop.extend([HISTORY, FLOOR].map(|f| f.as_bytes().to_vec()));
+                self.tombstones.end();
+            }
+        }
+        self.replace(&[], &writes, |_| {}).await?;
+        for drop in leftovers.chunks(MOST_KEYS) {
+            self.replace(&[], &Writes { drop: drop.to_vec(), set: Vec::new() }, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// The fields of guarded caches, and those of tombstones, that stand in Redis.
+    async fn leftovers(&mut self) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), Fault> {
+        let (mut guards, mut graves, mut cursor) = (Vec::new(), Vec::new(), 0u64);
+        loop {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(&self.keys[0]).arg(cursor).arg("COUNT").arg(MOST_KEYS);
+            let (next, pairs): (u64, Vec<(Vec<u8>, Vec<u8>)>) =
+                scan.query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+            for (field, _) in pairs {
+                if field.starts_with(GUARDED.as_bytes()) {
+                    guards.push(field);
+                } else if [TOMBSTONE, BATCH].iter().any(|p| field.starts_with(p.as_bytes())) {
+                    graves.push(field);
+                }
+            }
+            if next == 0 {
+                return Ok((guards, graves));
+            }
+            cursor = next;
+        }
     }
 
     /// Reads another field beside the record; empty where there is none.
@@ -177,16 +289,21 @@ impl Position {
         Ok(value.unwrap_or_default())
     }
 
-    /// Compares without moving: finds a roll-back while nothing happens, and keeps `alive` alive.
+    /// Compares without moving: finds a roll-back while nothing happens, and keeps `alive` alive. Tombstones that are
+    /// old enough go.
     ///
     /// # Errors
     /// As [`Position::step`].
     pub async fn heartbeat(&mut self) -> Result<(), Fault> {
+        self.tombstones.age(Instant::now());
+        if !self.tombstones.is_settled() {
+            return self.write(&[], &[], |_| {}).await.map(drop);
+        }
         let text = self.written.clone();
-        self.call(&[], &text, &[]).await.map(drop)
+        self.call(&[], &text, &Writes::default()).await.map(drop)
     }
 
-    async fn call(&mut self, keys: &[&[u8]], text: &str, fields: &[(&str, &str)]) -> Result<Vec<bool>, Fault> {
+    async fn call(&mut self, keys: &[&[u8]], text: &str, writes: &Writes) -> Result<Vec<bool>, Fault> {
         let mut call = self.script.prepare_invoke();
         for key in &self.keys {
             call.key(key);
@@ -200,8 +317,12 @@ impl Position {
         } else {
             call.arg("")
         };
-        for (field, value) in fields {
-            call.arg(*field).arg(*value);
+        call.arg(writes.set.len());
+        for (field, value) in &writes.set {
+            call.arg(field).arg(value);
+        }
+        for field in &writes.drop {
+            call.arg(field);
         }
         let answer: Value = call.invoke_async(&mut self.connection).await.map_err(|e| fault(&e))?;
         let Value::Array(parts) = answer else { return Err(odd()) };

@@ -128,6 +128,14 @@ impl Session {
         Ok(Self { connected, identity, schema: postgres.schema.clone(), bell })
     }
 
+    /// What is visible now, as a snapshot's text.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn snapshot(&self) -> Result<String, tokio_postgres::Error> {
+        Ok(self.connected.client.query_one("SELECT pg_current_snapshot()::text", &[]).await?.get(0))
+    }
+
     /// Takes the bell lock exclusively if no writer holds it.
     ///
     /// # Errors

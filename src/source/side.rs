@@ -129,6 +129,32 @@ impl Side {
         .await
     }
 
+    /// The history that this database lives in. `renew`: what was read so far must not be stored any more, so it gets a
+    /// new one, committed before this returns. None: the migration lacks the table.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn history(&self, renew: bool) -> Result<Option<String>, Failure> {
+        let client = self.client().await?;
+        let told = |e: tokio_postgres::Error| match e.code().map(|c| c.code()) {
+            Some("42P01") => Ok(None),
+            _ => Err(connect::describe(&e)),
+        };
+        let newest = in_schema("SELECT id::text FROM pgevict.history ORDER BY n DESC LIMIT 1", &self.schema);
+        if !renew {
+            match client.query_opt(&newest, &[]).await {
+                Ok(Some(row)) => return Ok(Some(row.get(0))),
+                Ok(None) => {}
+                Err(e) => return told(e),
+            }
+        }
+        let insert = in_schema("INSERT INTO pgevict.history DEFAULT VALUES RETURNING id::text", &self.schema);
+        match client.query_one(&insert, &[]).await {
+            Ok(row) => Ok(Some(row.get(0))),
+            Err(e) => told(e),
+        }
+    }
+
     /// A beacon for the moment, where no session takes snapshots: retention counts time by beacons.
     ///
     /// # Errors

@@ -85,6 +85,7 @@ fn the_daemons_role_can_read_what_it_needs_and_nothing_else_is_granted() {
         "SELECT * FROM pgevict.journal, pgevict.layout, pgevict.floor, pgevict.sentinel, pgevict.lost",
         "INSERT INTO pgevict.beacon (snap) VALUES (pg_current_snapshot()) RETURNING n",
         "INSERT INTO pgevict.sentinel DEFAULT VALUES",
+        "INSERT INTO pgevict.history DEFAULT VALUES RETURNING id",
         "SELECT pgevict.retire(pg_current_snapshot(), 10)",
     ] {
         daemon.sql(allowed);

@@ -127,6 +127,7 @@ pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
         template: Template::parse(template, if template.contains('*') { Kind::Pattern } else { Kind::Key }).unwrap(),
         ttl: None,
         repeat_after: None,
+        guard_fills: false,
         allow_broad: false,
     };
     Config {

@@ -56,6 +56,7 @@ pub fn schema(settings: &Settings) -> Vec<Step> {
         vec![Step::new(format!("schema {}", settings.schema), file(include_str!("../../../sql/schema.sql")))];
     if settings.delivery == Delivery::Journal {
         steps.push(Step::new("journal", file(include_str!("../../../sql/journal.sql"))));
+        steps.push(Step::new("token of the fill contract", file(include_str!("../../../sql/fills.sql"))));
     }
     steps
 }
@@ -138,6 +139,13 @@ fn spaced(json: &str) -> String {
 pub fn retire_source(schema: &str) -> String {
     let sql = in_schema(include_str!("../../../sql/journal.sql"), schema);
     sql.split("$body$").nth(1).unwrap_or_default().to_owned()
+}
+
+/// The same of the function `token`, behind its volatility (`s`: one that is VOLATILE would claim to see what the value lacks).
+#[must_use]
+pub fn token_source(schema: &str) -> String {
+    let sql = in_schema(include_str!("../../../sql/fills.sql"), schema);
+    format!("s {}", sql.split("$body$").nth(1).unwrap_or_default())
 }
 
 /// The whole migration as a file.

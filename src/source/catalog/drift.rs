@@ -27,7 +27,7 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
     let mut out = Vec::new();
     let mut report = |object: String, what: &str| out.push(Drift { object, what: what.to_owned() });
     let relations = installed.relations.as_deref().unwrap_or_default();
-    let journal: &[&str] = &["layout", "lost", "journal", "beacon", "floor", "sentinel"];
+    let journal: &[&str] = &["layout", "lost", "journal", "beacon", "floor", "sentinel", "history"];
     let needed = if config.postgres.delivery == Delivery::Journal { journal } else { &journal[..2] };
     for name in needed {
         if !relations.iter().any(|r| r == name) {
@@ -35,11 +35,18 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
         }
     }
     if config.postgres.delivery == Delivery::Journal {
-        let wanted = crate::rules::capture::retire_source(&config.postgres.schema);
-        match installed.retire.as_deref() {
-            None => report(format!("function {schema}.retire"), "is missing"),
-            Some(source) if source != wanted => report(format!("function {schema}.retire"), "has another body"),
-            Some(_) => {}
+        use crate::rules::capture::{retire_source, token_source};
+        let name = &config.postgres.schema;
+        for (function, found, wanted) in
+            [("retire", &installed.retire, retire_source(name)), ("token", &installed.token, token_source(name))]
+        {
+            match found {
+                None => report(format!("function {schema}.{function}"), "is missing"),
+                Some(source) if *source != wanted => {
+                    report(format!("function {schema}.{function}"), "has another body");
+                }
+                Some(_) => {}
+            }
         }
     }
     let states = states(client, config, &installed).await?;

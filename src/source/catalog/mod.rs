@@ -57,6 +57,7 @@ struct FoundTrigger {
 struct Installed {
     relations: Option<Vec<String>>,
     retire: Option<String>,
+    token: Option<String>,
     captures: Option<Vec<Captured>>,
 }
 
