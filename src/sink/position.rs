@@ -37,6 +37,9 @@ pub fn portions<T>(mut all: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<I
 /// Readers that ask for `…:alive` stop trusting the cache this long after evictions have stopped.
 const ALIVE: Duration = Duration::from_secs(5);
 
+/// Names of fields.
+type Fields = Vec<Vec<u8>>;
+
 /// Why a call did not work.
 #[derive(Debug)]
 pub enum Fault {
@@ -257,14 +260,14 @@ impl Position {
     }
 
     /// The fields of guarded caches, and those of tombstones, that stand in Redis.
-    async fn leftovers(&mut self) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), Fault> {
+    async fn leftovers(&mut self) -> Result<(Fields, Fields), Fault> {
         let (mut guards, mut graves, mut cursor) = (Vec::new(), Vec::new(), 0u64);
         loop {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(&self.keys[0]).arg(cursor).arg("COUNT").arg(MOST_KEYS);
-            let (next, pairs): (u64, Vec<(Vec<u8>, Vec<u8>)>) =
-                scan.query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
-            for (field, _) in pairs {
+            let (next, pairs): (u64, Fields) = scan.query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+            // Fields and values in turn.
+            for field in pairs.into_iter().step_by(2) {
                 if field.starts_with(GUARDED.as_bytes()) {
                     guards.push(field);
                 } else if [TOMBSTONE, BATCH].iter().any(|p| field.starts_with(p.as_bytes())) {
