@@ -39,12 +39,16 @@ impl Live<'_> {
     }
 
     async fn history(&self, renew: bool) -> Result<String, String> {
-        match tokio::time::timeout(HISTORY_LIMIT, self.side.history(renew)).await {
-            Ok(Ok(Some(history))) => Ok(history),
-            Ok(Ok(None)) => {
+        let side = self.side.clone();
+        // A task of its own: what comes too late must still end, and its connection be looked after.
+        let asked = tokio::spawn(async move { side.history(renew).await });
+        match tokio::time::timeout(HISTORY_LIMIT, asked).await {
+            Ok(Ok(Ok(Some(history)))) => Ok(history),
+            Ok(Ok(Ok(None))) => {
                 Err("the schema has no table `history`: apply the migration, `pgevict sql apply --as OWNER_URL`".into())
             }
-            Ok(Err(why)) => Err(format!("{why}; it is tried again")),
+            Ok(Ok(Err(why))) => Err(format!("{why}; it is tried again")),
+            Ok(Err(broken)) => Err(format!("{broken}; it is tried again")),
             Err(_) => Err(format!("PostgreSQL did not commit within {HISTORY_LIMIT:?}; it is tried again")),
         }
     }

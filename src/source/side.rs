@@ -135,24 +135,23 @@ impl Side {
     /// # Errors
     /// What happened.
     pub async fn history(&self, renew: bool) -> Result<Option<String>, Failure> {
-        let client = self.client().await?;
-        let told = |e: tokio_postgres::Error| match e.code().map(|c| c.code()) {
-            Some("42P01") => Ok(None),
-            _ => Err(connect::describe(&e)),
-        };
         let newest = in_schema("SELECT id::text FROM pgevict.history ORDER BY n DESC LIMIT 1", &self.schema);
-        if !renew {
-            match client.query_opt(&newest, &[]).await {
-                Ok(Some(row)) => return Ok(Some(row.get(0))),
-                Ok(None) => {}
-                Err(e) => return told(e),
-            }
-        }
         let insert = in_schema("INSERT INTO pgevict.history DEFAULT VALUES RETURNING id::text", &self.schema);
-        match client.query_one(&insert, &[]).await {
-            Ok(row) => Ok(Some(row.get(0))),
-            Err(e) => told(e),
-        }
+        self.run(async |client| {
+            let found = async {
+                let known = if renew { None } else { client.query_opt(&newest, &[]).await? };
+                match known {
+                    Some(row) => Ok(row),
+                    None => client.query_one(&insert, &[]).await,
+                }
+            };
+            match found.await {
+                Ok(row) => Ok(Some(row.get(0))),
+                Err(e) if e.code().is_some_and(|c| c.code() == "42P01") => Ok(None),
+                Err(e) => Err(e),
+            }
+        })
+        .await
     }
 
     /// A beacon for the moment, where no session takes snapshots: retention counts time by beacons.
