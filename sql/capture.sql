@@ -29,13 +29,16 @@ AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op constant "char" := lower(left(TG_OP, 1));
-  pgevict_count bigint := 0;
-  pgevict_bytes bigint := 0;
+  pgevict_op "char";
+  pgevict_one boolean;
+  pgevict_count bigint;
+  pgevict_bytes bigint;
   pgevict_array text[];
   pgevict_classes text[];
   pgevict_journal oid;
   pgevict_written oid;
+  -- Whether the daemon sleeps; NULL while nobody has looked.
+  pgevict_ring boolean;
   pgevict_failure text;
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
   pgevict_cut constant text := $sql$
@@ -65,41 +68,58 @@ SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
   BEGIN
-    -- The plans of these queries are cached. Large statements are planned for their size, and read only once.
+    -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
+    -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
+    -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
-      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
-      IF NOT FOUND THEN
-        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
-      ELSE
-        pgevict_count := 1001;
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __insert_one__) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_new LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __insert__) AS q LIMIT 257) AS t;
+        END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
-      PERFORM FROM pgevict_new OFFSET 1000 LIMIT 1;
-      IF NOT FOUND THEN
-        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
-      ELSE
-        pgevict_count := 1001;
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __update_one__) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __update__) AS q LIMIT 257) AS t;
+        END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
-      PERFORM FROM pgevict_old OFFSET 1000 LIMIT 1;
-      IF NOT FOUND THEN
-        SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-        FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
-      ELSE
-        pgevict_count := 1001;
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __delete_one__) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (TABLE __delete__) AS q LIMIT 257) AS t;
+        END IF;
       END IF;
     ELSE
+      pgevict_op := 't';
       INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (__layout__, __table__, 'w', pgevict_op)
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', __everything__) INTO pgevict_journal USING pgevict_op;
-    ELSIF pgevict_count > 0 THEN
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
-      RETURNING tableoid INTO pgevict_journal;
+    ELSIF pgevict_array IS NOT NULL THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array);
+      pgevict_journal := __journal__;
     END IF;
+    -- bell
+    -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
+    -- as much as it. The daemon holds this lock only while it sleeps. The key is the journal's oid (bit for bit: a cast
+    -- of oid to integer wraps).
+    IF pgevict_journal IS NOT NULL THEN
+      pgevict_ring := NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer);
+    END IF;
+    -- end bell
   EXCEPTION WHEN OTHERS THEN
     IF __closed__ THEN
       RAISE;
@@ -147,13 +167,11 @@ BEGIN
     END;
   END;
   -- bell
-  -- After the protected block, so that an error of layer 1 does not take the ring with it. The daemon holds this lock
-  -- only while it sleeps. The key is the journal's oid (bit for bit: a cast of oid to integer wraps). A ring that
-  -- fails is made good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would
-  -- one day fail commits.
-  IF pgevict_journal IS NOT NULL THEN
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
+  -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
+  IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer) THEN
+      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer) THEN
         IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
           PERFORM pg_notify(__channel__, '');
         END IF;

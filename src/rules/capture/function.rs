@@ -1,6 +1,6 @@
 //! The functions and triggers of one watched table.
 
-use super::query::{Images, tuples};
+use super::query::{Images, one_row, tuples};
 use super::{Facts, Settings, Uncompilable};
 use crate::config::model::{Bell, Delivery, OnError, Op, TableName};
 use crate::rules::layout::{Layout, VERSION};
@@ -203,6 +203,7 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
         ("__counter__", literal(&format!("pgevict.rows_{}", suffix(&layout.table)))),
         ("__seen__", literal(&format!("pgevict.seen_{}", suffix(&layout.table)))),
         ("__lost__", format!("{}::regclass", literal(&format!("{schema}.lost")))),
+        ("__journal__", format!("{}::regclass", literal(&format!("{schema}.journal")))),
         ("__channel__", literal(&settings.channel)),
         ("__table__", literal(&layout.table.to_string())),
     ] {
@@ -211,14 +212,14 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let mut values: Vec<(&str, String)> =
         vec![("__everything__", close(everything)), ("__by_class__", close(by_class))];
     for (op, query) in fast {
-        values.push((
-            match op {
-                Op::Insert => "TABLE __insert__",
-                Op::Update => "TABLE __update__",
-                _ => "TABLE __delete__",
-            },
-            query,
-        ));
+        let one = if row { None } else { one_row(layout, facts, op)? };
+        let one = one.unwrap_or_else(|| "SELECT NULL::text[] AS tuples".to_owned());
+        let tokens = match op {
+            Op::Insert => ["TABLE __insert__", "TABLE __insert_one__"],
+            Op::Update => ["TABLE __update__", "TABLE __update_one__"],
+            _ => ["TABLE __delete__", "TABLE __delete_one__"],
+        };
+        values.extend(tokens.into_iter().zip([query, one]));
     }
     let sql = fill(&sql, &values);
 

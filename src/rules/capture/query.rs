@@ -5,6 +5,8 @@
 //! (Measured against `CROSS JOIN LATERAL (VALUES …)`: same cost for one row, half of it for 300 000: a VALUES list
 //! initialises its expressions anew for every input row.)
 
+mod one_row;
+
 use super::{Facts, Uncompilable};
 use crate::config::model::{Op, TableName, When};
 use crate::rules::layout::{Class, Layout, Source};
@@ -72,6 +74,28 @@ pub(super) fn tuples(
     classes: &[usize],
     images: Images,
 ) -> Result<Option<String>, Uncompilable> {
+    let c = compiler(layout, facts, op, classes, images)?;
+    Ok(c.map(|c| match op {
+        Op::Insert => c.one_image(false),
+        Op::Delete => c.one_image(true),
+        _ if c.classes.iter().all(|(_, c)| c.columns.is_none() && c.when.is_empty()) => c.unpaired(),
+        _ => c.paired(),
+    }))
+}
+
+/// The query for a statement of `op` that changed one row, see [`one_row`](mod@one_row); None where no class fires for it.
+pub(super) fn one_row(layout: &Layout, facts: &Facts, op: Op) -> Result<Option<String>, Uncompilable> {
+    let all: Vec<usize> = (0..layout.classes.len()).collect();
+    Ok(compiler(layout, facts, op, &all, Images::Tables)?.map(|c| c.one_row(op)))
+}
+
+fn compiler<'a>(
+    layout: &'a Layout,
+    facts: &'a Facts,
+    op: Op,
+    classes: &[usize],
+    images: Images,
+) -> Result<Option<Compiler<'a>>, Uncompilable> {
     let classes: Vec<_> = classes.iter().map(|i| (*i, &layout.classes[*i])).filter(|(_, c)| c.ops.has(op)).collect();
     if classes.is_empty() || op == Op::Truncate {
         return Ok(None);
@@ -96,13 +120,7 @@ pub(super) fn tuples(
             }
         }
     }
-    let c = Compiler { layout, facts, images, classes, sources, walks };
-    Ok(Some(match op {
-        Op::Insert => c.one_image(false),
-        Op::Delete => c.one_image(true),
-        _ if c.classes.iter().all(|(_, c)| c.columns.is_none() && c.when.is_empty()) => c.unpaired(),
-        _ => c.paired(),
-    }))
+    Ok(Some(Compiler { layout, facts, images, classes, sources, walks }))
 }
 
 fn key_of(layout: &Layout, facts: &Facts, parent: &TableName) -> Result<String, Uncompilable> {
