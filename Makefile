@@ -6,7 +6,11 @@ CARGO ?= cargo
 # Tests wait more than they compute; the servers they wait for are their own.
 TEST_THREADS ?= 6
 
-.PHONY: help demo test test-matrix fmt lint servers build clean
+# How long `make storm` rages, and its seed; empty: a new one.
+STORM_SECONDS ?= 60
+STORM_SEED ?=
+
+.PHONY: help demo test test-matrix storm fmt lint servers build clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -25,6 +29,10 @@ test: lint
 test-matrix: servers
 	$(CARGO) test --locked --no-run --test e2e --test capture
 	tests/matrix
+
+## make storm        everything at once, with faults, for STORM_SECONDS (60) from STORM_SEED (a new one, printed)
+storm: servers
+	STORM_SECONDS=$(STORM_SECONDS) STORM_SEED=$(STORM_SEED) $(CARGO) test --locked --test storm -- --nocapture a_storm
 
 ## make lint         what must hold before any test runs
 lint:

@@ -29,6 +29,8 @@ SELECT json_build_object(
     SELECT json_agg(json_build_object(
       'oid', r.oid::bigint, 'name', quote_ident(n.nspname) || '.' || quote_ident(r.relname), 'kind', r.relkind,
       'filenode', pg_relation_filenode(r.oid)::bigint,
+      -- ATTACH writes a new row here: a partition that left and came back between two audits is told by it.
+      'joined', (SELECT string_agg(i.xmin::text, ' ' ORDER BY i.inhseqno, i.inhparent) FROM pg_inherits AS i WHERE i.inhrelid = r.oid),
       'triggers', (
         SELECT json_agg(json_build_object(
           'name', t.tgname, 'schema', pn.nspname, 'function', p.proname, 'type', t.tgtype, 'enabled', t.tgenabled,

@@ -135,25 +135,23 @@ impl Live<'_> {
         if self.flushes.running.values().all(|f| f.forms.is_empty() || f.second) {
             self.context.observer.condition(Condition::Flushing, None);
         }
+        // A stale fill may land right after a flush too: caches with `repeat_after` go a second time before anything is called
+        // done. After a first start the second positions see to it, and the first flush for lost captures is followed by
+        // one that does.
+        let repeated = matches!(flush.after, After::Proven { position: false, .. } | After::Lost(_) | After::Tables(_));
+        if let (Some(delay), true, false) = (self.longest_repeat(&flush.forms), repeated, flush.second) {
+            let mut forms = flush.forms;
+            forms.retain(|(cache, _)| self.config.caches[*cache].repeat_after.is_some());
+            self.flushes.again.push((now + delay, forms, flush.after));
+            return Ok(());
+        }
         match flush.after {
             After::Proven { edges, position } => {
-                // A stale fill may land right after a flush too: caches with `repeat_after` go a second time before
-                // anything is called proven. After a first start the second positions see to it.
-                let delay = self.longest_repeat(&flush.forms);
-                match delay {
-                    Some(delay) if !flush.second && !position => {
-                        let after = After::Proven { edges, position: false };
-                        let mut forms = flush.forms;
-                        forms.retain(|(cache, _)| self.config.caches[*cache].repeat_after.is_some());
-                        self.flushes.again.push((now + delay, forms, after));
-                    }
-                    // An audit has found something else since: what this flush would call proven has holes by now.
-                    _ if self.watch.overtaken(&edges) => {}
-                    _ => {
-                        let text = serde_json::to_string(&edges).unwrap_or_default();
-                        self.position.step(&[], &[("edges", &text)], |_| {}).await.map_err(|f| self.fault(f))?;
-                        self.watch.proven = edges;
-                    }
+                // Otherwise an audit has found something else since: what this flush would call proven has holes by now.
+                if !self.watch.overtaken(&edges) {
+                    let text = serde_json::to_string(&edges).unwrap_or_default();
+                    self.position.step(&[], &[("edges", &text)], |_| {}).await.map_err(|f| self.fault(f))?;
+                    self.watch.proven = edges;
                 }
                 if position {
                     self.proven = true;

@@ -77,6 +77,8 @@ pub(super) async fn open<'a>(
     let adopted = context.adopt && record.is_none() && matches!(doubt, Some(FlushReason::NoPosition));
     let mut next = record.clone().filter(|_| doubt.is_none()).unwrap_or_else(|| {
         let mut fresh = Record::new(identity.db.clone(), identity.timeline.clone(), identity.sentinel.clone());
+        // 0 where nothing is known: a capture that was lost before may belong to a transaction that is still open, and
+        // commits after the first flush. The counter's own answer waits for it.
         fresh.lost = record.as_ref().map_or(0, |r| r.lost);
         fresh
     });
@@ -90,8 +92,7 @@ pub(super) async fn open<'a>(
         next.repeat = super::repeats::delays(config).into_iter().map(|ms| (ms, identity.snapshot.clone())).collect();
     }
     let seen = next.pos.clone().unwrap_or_else(|| identity.snapshot.clone());
-    if record.is_none() && journal.is_some() {
-        // A counter that moved before the first start was answered by the first flush.
+    if adopted && journal.is_some() {
         next.lost = lost_so_far(&session).await?;
     }
     let nonce = format!("{:016x}", rand::random::<u64>());

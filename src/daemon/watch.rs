@@ -8,7 +8,7 @@ use crate::flow::fork::Lineage;
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
 use crate::rules::mapping::Protection;
-use crate::source::catalog::{self, TableState};
+use crate::source::catalog::{self, Relation, TableState};
 use crate::source::connect;
 use crate::source::side::Side;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,8 +51,8 @@ pub(super) struct Watch {
     flushing: Option<(Proven, String)>,
 }
 
-/// Table → oid and file of each of its relations: DDL that changes rows silently changes these.
-type Files = BTreeMap<String, BTreeMap<String, u32>>;
+/// Table → oid of each of its relations → its file and since when it belongs: DDL that changes rows silently changes these.
+type Files = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
@@ -120,7 +120,8 @@ impl Watch {
 
 fn files(look: &Look) -> Files {
     // A partitioned table has no file of its own: 0 stands for it.
-    let one = |s: &TableState| s.relations.iter().map(|r| (r.oid.to_string(), r.filenode.unwrap_or(0))).collect();
+    let mark = |r: &Relation| format!("{} {}", r.filenode.unwrap_or(0), r.joined.as_deref().unwrap_or_default());
+    let one = |s: &TableState| s.relations.iter().map(|r| (r.oid.to_string(), mark(r))).collect();
     look.states.iter().map(|s| (s.table.to_string(), one(s))).collect()
 }
 
@@ -241,7 +242,7 @@ impl Live<'_> {
         let now = files(look);
         // A new chunk of a hypertable is born with the triggers and with the row that needs it.
         let grows = |table: &str| look.states.iter().any(|s| s.hypertable && s.table.to_string() == table);
-        let differs = |table: &str, old: &BTreeMap<String, u32>, new: &BTreeMap<String, u32>| {
+        let differs = |table: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>| {
             old != new && !(grows(table) && old.iter().all(|(oid, file)| new.get(oid) == Some(file)))
         };
         // A table that was not there before is a matter of unproven edges, not of changed rows.

@@ -43,8 +43,10 @@ impl<W> Debounce<W> {
     /// `key` was named by the batch of `ticket` (None: notify delivery, which has no batches). On [`Verdict::AtEnd`] the
     /// ticket is kept (hold it in the ledger) and `what` is returned by [`Debounce::ended`].
     pub fn named(&mut self, key: &[u8], length: Duration, ticket: Option<Ticket>, what: W, now: Instant) -> Verdict {
+        // A window that is over and was not collected yet still owes a delete, and holds the tickets that wait for it: it is
+        // joined, not replaced.
         if let Some(window) = self.windows.get_mut(key)
-            && now < window.ends
+            && (now < window.ends || window.suppressed.is_some())
         {
             match &mut window.suppressed {
                 Some((tickets, _)) => tickets.extend(ticket),
@@ -110,5 +112,20 @@ mod tests {
         assert_eq!(d.named(b"k", length, Some(ticket), 5, at(251)), Verdict::Now, "a new window begins");
         assert!(d.ended(at(9999)).is_empty());
         assert_eq!(d.next_end(), None);
+    }
+
+    #[test]
+    fn a_window_that_is_over_but_not_collected_keeps_its_tickets() {
+        let mut ledger = Ledger::new("1:1:".parse().unwrap());
+        let (first, second) = (ledger.open("2:2:".parse().unwrap()), ledger.open("3:3:".parse().unwrap()));
+        let start = Instant::now();
+        let length = Duration::from_millis(250);
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut d = Debounce::default();
+        assert_eq!(d.named(b"k", length, Some(first), 1, at(0)), Verdict::Now);
+        assert_eq!(d.named(b"k", length, Some(first), 2, at(100)), Verdict::AtEnd);
+        // A busy daemon reads the next change before it looks at its windows: a lost ticket would hold the position for ever.
+        assert_eq!(d.named(b"k", length, Some(second), 3, at(300)), Verdict::AtEnd);
+        assert_eq!(d.ended(at(301)), [(b"k".to_vec(), vec![first, second], 2)]);
     }
 }

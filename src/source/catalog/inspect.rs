@@ -55,6 +55,8 @@ pub struct Relation {
     pub name: String,
     /// Where its rows are; another one means that they were rewritten. None: a partitioned table has no rows.
     pub filenode: Option<u32>,
+    /// The transactions that made it a partition or child; others mean that it was away. None: it is neither.
+    pub joined: Option<String>,
 }
 
 impl TableState {
@@ -235,7 +237,12 @@ fn blank(layout: &Layout, found: &Found) -> TableState {
     let exists = found.root.is_some() && matches!(found.kind.as_deref(), Some("r" | "p"));
     let columns = found.columns.as_deref().unwrap_or_default();
     let missing = layout.columns().into_iter().filter(|c| exists && !columns.iter().any(|x| x == c));
-    let relation = |r: &FoundRelation| Relation { oid: r.oid, name: r.name.clone(), filenode: r.filenode };
+    let relation = |r: &FoundRelation| Relation {
+        oid: r.oid,
+        name: r.name.clone(),
+        filenode: r.filenode,
+        joined: r.joined.clone(),
+    };
     TableState {
         table: layout.table.clone(),
         exists,

@@ -37,6 +37,8 @@ struct FoundRelation {
     name: String,
     kind: String,
     filenode: Option<u32>,
+    #[serde(default)]
+    joined: Option<String>,
     triggers: Option<Vec<FoundTrigger>>,
 }
 
