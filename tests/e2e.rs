@@ -11,10 +11,10 @@ mod commands;
 mod demo;
 #[path = "e2e/faults/mod.rs"]
 mod faults;
-#[path = "e2e/forks/mod.rs"]
-mod forks;
 #[path = "e2e/fills.rs"]
 mod fills;
+#[path = "e2e/forks/mod.rs"]
+mod forks;
 #[path = "e2e/hypertables.rs"]
 mod hypertables;
 #[path = "e2e/lifecycle.rs"]
@@ -25,6 +25,8 @@ mod limits;
 mod pooler;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/second_actions.rs"]
+mod second_actions;
 #[path = "e2e/storm.rs"]
 mod storm;
 #[path = "e2e/strange_schema.rs"]

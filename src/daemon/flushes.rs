@@ -160,7 +160,8 @@ impl Live<'_> {
             }
             After::Lost(count) => {
                 self.position.step(&[], &[], |r| r.lost = count).await.map_err(|f| self.fault(f))?;
-                self.flushes.lost = None;
+                // More may have been lost meanwhile; that has flushes of its own.
+                self.flushes.lost = self.flushes.lost.filter(|lost| lost.count != count);
             }
             After::Tables(text) => {
                 self.position.step(&[], &[("tables", &text)], |_| {}).await.map_err(|f| self.fault(f))?;
