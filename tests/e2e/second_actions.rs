@@ -111,7 +111,7 @@ fn the_second_pass_for_a_new_edge_survives_kill_9() {
     w.write_config(&format!("{REPEATED}{POSTS}"));
     w.apply();
     store(&w, "post:1");
-    w.start_unready(&[]);
+    w.start();
     w.wait_line(0, &["flushed", "post"]);
     goes_after_kill9(&w, "post:1");
 }
@@ -129,7 +129,7 @@ fn a_flush_for_ddl_has_a_second_pass_and_it_survives_kill_9() {
     w.wait_gone(&["user:1"]);
     w.stop();
     w.sql(&DDL.replace("90", "91"));
-    w.start_unready(&[]);
+    w.start();
     w.wait_line(0, &["flushed", "user"]);
     goes_after_kill9(&w, "user:1");
 }
