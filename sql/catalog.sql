@@ -1,6 +1,29 @@
--- What the catalog knows about the watched tables: $1 their names, quoted for SQL. One row a table, in that order, JSON. Read every
--- 30 s by the daemon: everything is found by index.
-SELECT json_build_object(
+-- What the catalog knows: the first row is what is installed in schema $2 (triggers are those of our functions wherever they
+-- are), then comes one row a watched table, in the order of $1, their names, quoted for SQL. JSON. Read every 25 s by the daemon,
+-- so all of it is one statement and everything is found by index.
+SELECT answer.json FROM (
+SELECT 0 AS place, (SELECT json_build_object(
+    'relations', (SELECT json_agg(c.relname) FROM pg_class AS c WHERE c.relnamespace = n.oid),
+    'retire', (SELECT p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'retire'),
+    'token', (SELECT p.provolatile::text || ' ' || p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'token'),
+    'captures', (
+      SELECT json_agg(json_build_object(
+        'name', p.proname, 'mark', obj_description(p.oid, 'pg_proc'), 'config', p.proconfig, 'definer', p.prosecdef,
+        'hash', encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'),
+        'triggers', (
+          SELECT json_agg(json_build_object(
+            'relation', quote_ident(rn.nspname) || '.' || quote_ident(r.relname), 'oid', r.oid::bigint, 'name', t.tgname))
+          FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid JOIN pg_namespace AS rn ON rn.oid = r.relnamespace
+          WHERE t.tgfoid = p.oid
+        )
+      ) ORDER BY p.proname)
+      FROM pg_proc AS p
+      WHERE p.pronamespace = n.oid AND starts_with(obj_description(p.oid, 'pg_proc'), 'pgevict capture ')
+    )
+  )::text
+  FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = $2) AS oid) AS n) AS json
+UNION ALL
+SELECT w.place, json_build_object(
   'root', c.oid::bigint,
   'kind', c.relkind,
   -- query_to_xml runs its text only where Timescale's catalog is there; a plain subquery would not parse without it.
@@ -31,6 +54,7 @@ SELECT json_build_object(
       'filenode', pg_relation_filenode(r.oid)::bigint,
       -- ATTACH writes a new row here: a partition that left and came back between two audits is told by it.
       'joined', (SELECT string_agg(i.xmin::text, ' ' ORDER BY i.inhseqno, i.inhparent) FROM pg_inherits AS i WHERE i.inhrelid = r.oid),
+      'moved', ARRAY[pg_stat_get_tuples_inserted(r.oid), pg_stat_get_tuples_updated(r.oid), pg_stat_get_tuples_deleted(r.oid)],
       'triggers', (
         SELECT json_agg(json_build_object(
           'name', t.tgname, 'schema', pn.nspname, 'function', p.proname, 'type', t.tgtype, 'enabled', t.tgenabled,
@@ -44,4 +68,4 @@ SELECT json_build_object(
 )::text
 FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place)
 LEFT JOIN pg_class AS c ON c.oid = to_regclass(w.name)
-ORDER BY w.place
+) AS answer ORDER BY answer.place

@@ -23,6 +23,8 @@ mod lifecycle;
 mod limits;
 #[path = "e2e/pooler.rs"]
 mod pooler;
+#[path = "e2e/queue.rs"]
+mod queue;
 #[path = "e2e/rules.rs"]
 mod rules;
 #[path = "e2e/second_actions.rs"]

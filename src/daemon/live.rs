@@ -33,10 +33,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const BEACON_PACE: Duration = Duration::from_millis(100);
 /// Between two beacons while nothing changes: the position follows the server's snapshots, so that retention can.
 const SLOW_TICK: Duration = Duration::from_secs(30);
-/// Between the audits while an edge is not live: whoever applies the migration wants to see it work.
-const AUDIT_SOON: Duration = Duration::from_secs(3);
-/// Between the audits of triggers, partitions and files (DESIGN, promise 1: within 30 s).
-const AUDIT: Duration = Duration::from_secs(25);
 /// Keys of open statements beyond which nothing more is read: about 100 bytes each.
 const MOST_KEYS: usize = 200_000;
 /// Patterns that wait for a pass beyond which nothing more is read.
@@ -250,7 +246,7 @@ impl Live<'_> {
             self.next_heartbeat = Instant::now() + HEARTBEAT;
         }
         if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
-            self.next_audit = now + if self.watch.all_live() { AUDIT } else { AUDIT_SOON };
+            self.next_audit = now + super::watch::AUDIT;
             self.begin_audit();
         }
         self.move_position(now);

@@ -5,6 +5,7 @@ mod deliver;
 mod fills;
 mod flushes;
 mod found;
+mod house;
 mod live;
 mod notify;
 mod passes;
@@ -197,7 +198,7 @@ fn keep_house(context: &Context, config: &Arc<Config>) {
     let (observer, config) = (context.observer.clone(), config.clone());
     tokio::spawn(async move {
         // An unreachable PostgreSQL is no news here: its own session will say so once Redis is back.
-        if let Ok(rows @ 1..) = watch::keep_house(&config).await {
+        if let Ok(rows @ 1..) = house::keep_alone(&config).await {
             observer.report(Observation::Retired { rows });
         }
     });

@@ -1,9 +1,10 @@
-//! The audit: are the triggers where they should be, did DDL change rows silently, is retention keeping up.
+//! The audit: are the triggers where they should be, did DDL change rows silently. It takes housekeeping along.
 
 use super::Ended;
 use super::flushes::After;
+use super::house::{self, Queue};
 use super::live::{Live, Step};
-use crate::config::model::{Config, Delivery, TableName};
+use crate::config::model::{Config, TableName};
 use crate::flow::fork::Lineage;
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
@@ -13,19 +14,23 @@ use crate::source::connect;
 use crate::source::side::Side;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Rows that one transaction of retention deletes: short enough to hold no lock for long.
-const SLICE: i32 = 5_000;
-/// Share of the NOTIFY queue above which an operator is told; the triggers stop ringing there too.
-const QUEUE_ALARM: f64 = 0.1;
+/// Between the audits while an edge is not live, since whoever applies the migration wants to see it work, and while the NOTIFY
+/// queue is filling, since only who asks how full it is lets it drain.
+const AUDIT_SOON: Duration = Duration::from_secs(3);
+/// Between the audits of triggers, partitions and files (DESIGN, promise 1: within 30 s).
+pub(super) const AUDIT: Duration = Duration::from_secs(25);
 
 /// What an audit found.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     states: Vec<TableState>,
-    queue: f64,
+    /// None at the start of a session, when nobody has looked yet.
+    queue: Option<Queue>,
+    /// A layout that this session does not know is in the database.
+    unknown_layouts: bool,
     /// Another host that is the primary of a later history.
     newer: Option<(String, Lineage)>,
 }
@@ -49,6 +54,8 @@ pub(super) struct Watch {
     pub(super) refused: BTreeMap<(String, String), String>,
     /// A flush for unproven edges or changed files is under way: not begun twice.
     flushing: Option<(Proven, String)>,
+    /// The NOTIFY queue was filling at the last audit.
+    pub(super) queue_filling: bool,
 }
 
 /// Table → oid of each of its relations → its file and since when it belongs: DDL that changes rows silently changes these.
@@ -57,8 +64,7 @@ type Files = BTreeMap<String, BTreeMap<String, String>>;
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
     let states = side.run(async |client| catalog::inspect(client, config).await).await?;
-    let queue = side.notify_queue().await?;
-    Ok(Look { states, queue, newer: None })
+    Ok(Look { states, queue: None, unknown_layouts: true, newer: None })
 }
 
 impl Watch {
@@ -74,6 +80,7 @@ impl Watch {
             protection: Protection::new(&config.limits, &config.redis),
             refused: BTreeMap::new(),
             flushing: None,
+            queue_filling: false,
         }
     }
 
@@ -89,9 +96,9 @@ impl Watch {
         !self.dead.contains_key(&(table.clone(), cache.to_owned()))
     }
 
-    /// Whether no edge waits for its triggers.
-    pub(super) fn all_live(&self) -> bool {
-        self.dead.is_empty()
+    /// Whether nothing is watched that may change any moment: no edge waits for its triggers, and the NOTIFY queue drains.
+    pub(super) fn calm(&self) -> bool {
+        self.dead.is_empty() && !self.queue_filling
     }
 
     /// Whether an audit wanted other edges proven after the flush for `edges` had begun.
@@ -132,30 +139,40 @@ impl Live<'_> {
         let lowest = self.position.record().lowest(&super::repeats::delays(&self.config)).cloned();
         let observer = self.context.observer.clone();
         let journal = self.journal.is_some();
+        let known: BTreeSet<i64> = self.layouts.keys().copied().collect();
         let identity = &self.session.identity;
         let own = Lineage { db: identity.db.clone(), timeline: identity.timeline.clone() };
         self.watch.looking = Some(tokio::spawn(async move {
             let (found, newer) = tokio::join!(look(&side, &config), connect::newer(&config.postgres.url, &own));
-            let found = Look { newer, ..found? };
-            if journal {
-                if let Ok(rows) = side.journal_rows().await {
-                    observer.set_journal_rows(rows);
-                }
-                match retire(&side, &config, lowest.as_ref()).await {
-                    Ok(0) => {}
-                    Ok(rows) => observer.report(Observation::Retired { rows }),
-                    Err(detail) => {
-                        observer
-                            .report(Observation::Warning { what: "retention could not delete journal rows", detail });
+            let mut found = Look { newer, ..found? };
+            let settings = &config.postgres;
+            let usage = if journal {
+                match side.house(settings.retention, settings.retention_max).await {
+                    Ok(house) => {
+                        observer.set_journal_rows(house.rows);
+                        found.unknown_layouts = house.layouts.iter().any(|id| !known.contains(id));
+                        house::keep(&side, &config, &house, lowest.as_ref(), &observer).await;
+                        Ok(house.queue)
                     }
+                    Err(why) => Err(why),
                 }
+            } else {
+                side.notify_queue().await
+            };
+            match usage {
+                Ok(usage) => found.queue = Some(Queue::of(usage, &side).await),
+                // What the triggers are like is worth knowing all the same.
+                Err(detail) => observer.report(Observation::Warning {
+                    what: "the journal and the NOTIFY queue cannot be looked at",
+                    detail,
+                }),
             }
             Ok(found)
         }));
     }
 
     /// An audit is back.
-    pub(super) async fn audited(&mut self, outcome: Result<Look, String>, _now: std::time::Instant) -> Step {
+    pub(super) async fn audited(&mut self, outcome: Result<Look, String>, now: Instant) -> Step {
         let look = match outcome {
             Ok(look) => look,
             Err(detail) => {
@@ -166,18 +183,17 @@ impl Live<'_> {
         if let Some((host, lineage)) = look.newer {
             return Err(Ended::Newer(host, lineage));
         }
-        if look.queue > QUEUE_ALARM {
-            self.context.observer.report(Observation::Warning {
-                what: "the NOTIFY queue is filling",
-                detail: format!(
-                    "{:.0} % full: some session that LISTENs sits in a transaction; writers do not ring, the daemon polls",
-                    look.queue * 100.0
-                ),
-            });
+        if let Some(queue) = &look.queue {
+            self.watch_queue(queue).await?;
         }
         self.take_note(&look);
         self.guard_due |= self.lacks_guard();
-        self.learn_layouts().await;
+        if !self.watch.calm() {
+            self.next_audit = self.next_audit.min(now + AUDIT_SOON);
+        }
+        if look.unknown_layouts {
+            self.learn_layouts().await;
+        }
         self.compare(look).await
     }
 
@@ -283,45 +299,4 @@ impl Live<'_> {
         }
         Ok(())
     }
-}
-
-/// Retention while no session can live because Redis is away: the journal must not grow without bounds then either.
-/// Nothing is known about positions, so only `retention_max` and `journal_max_bytes` count.
-pub(super) async fn keep_house(config: &Config) -> Result<u64, String> {
-    if config.postgres.delivery == Delivery::Notify {
-        return Ok(0);
-    }
-    let connected = connect::connect(&config.postgres.url).await.map_err(|e| e.to_string())?;
-    let side = Side::new(&config.postgres.url, &connected.host, &config.postgres.schema)?;
-    side.mark_time().await?;
-    retire(&side, config, None).await
-}
-
-/// Deletes what no position and no roll-back of Redis within `retention` can need any more; past `retention_max` or
-/// `journal_max_bytes` also what a position still needs, which is then flushed instead.
-async fn retire(
-    side: &Side,
-    config: &Config,
-    lowest: Option<&crate::rules::snapshot::Snapshot>,
-) -> Result<u64, String> {
-    let settings = &config.postgres;
-    let mut rows = 0;
-    if let Some(limit) = side.snapshot_before(settings.retention).await?
-        && lowest.is_some_and(|l| l.contains(&limit))
-    {
-        rows += side.retire(&limit, SLICE).await?;
-    }
-    if let Some(limit) = side.snapshot_before(settings.retention_max).await? {
-        rows += side.retire(&limit, SLICE).await?;
-    }
-    if side.journal_bytes().await? > settings.journal_max_bytes {
-        let newest = match lowest {
-            Some(lowest) => Some(lowest.clone()),
-            None => side.snapshot_before(Duration::ZERO).await?,
-        };
-        if let Some(limit) = newest {
-            rows += side.retire(&limit, SLICE).await?;
-        }
-    }
-    Ok(rows)
 }

@@ -123,6 +123,17 @@ impl Bell {
         }
     }
 
+    /// Whether writers may ring from now on: not while the NOTIFY queue is filling, when they would not anyway. Returns whether
+    /// the lock must be given back now.
+    pub fn allow(&mut self, rings: bool, now: Instant) -> bool {
+        self.rings = rings;
+        if rings || matches!(self.state, State::Polling { .. }) {
+            return false;
+        }
+        self.state = State::Polling { active: now, due: now, pace: BUSY, untried: false };
+        true
+    }
+
     /// Whether writers ring now.
     #[must_use]
     pub fn asleep(&self) -> bool {
@@ -197,6 +208,26 @@ mod tests {
         bell.locked(true, now);
         assert!(bell.polled(true, now));
         assert!(!bell.asleep());
+    }
+
+    #[test]
+    fn where_ringing_is_forbidden_it_wakes_and_polls_and_sleeps_again_when_it_may() {
+        let now = Instant::now();
+        let mut bell = Bell::new(now, true);
+        bell.locked(true, now);
+        bell.polled(false, now);
+        assert!(bell.asleep());
+        assert!(bell.allow(false, now), "the lock goes back");
+        assert!(!bell.allow(false, now) && !bell.asleep());
+        let mut later = now;
+        for _ in 0..20 {
+            assert_ne!(bell.next(later), Next::TryLock);
+            bell.polled(false, later);
+            later += SLOWEST;
+        }
+        assert!(!bell.allow(true, later));
+        bell.polled(false, later);
+        assert_eq!(bell.next(later), Next::TryLock);
     }
 
     #[test]

@@ -252,6 +252,8 @@ pub enum Observation {
         /// How many.
         rows: u64,
     },
+    /// The NOTIFY queue is not filling any more.
+    QueueDrained,
     /// A new configuration is live.
     Reloaded,
     /// A new configuration was refused; the old one stays.

@@ -90,6 +90,7 @@ pub(super) struct Metrics {
     lag: Histogram,
     took: Histogram,
     journal_rows: Later,
+    notify_queue: Later,
     probe: Later,
     last_eviction: Later,
     ready: Gauge,
@@ -133,6 +134,7 @@ impl Metrics {
             ),
             took: add_seconds(r, "eviction_duration", "From reading the journal row to the last delete", seconds()),
             journal_rows: add(r, "journal_rows", "Rows in the journal"),
+            notify_queue: add(r, "notify_queue_usage_ratio", "How full the NOTIFY queue of the server is, 0 to 1"),
             probe: add_seconds(r, "probe_last_success_timestamp", "When the last probe arrived", Later::default()),
             last_eviction: add_seconds(r, "last_eviction_timestamp", "When a key was last deleted", Later::default()),
             ready: add(r, "ready", "1 when the daemon is ready"),
@@ -302,6 +304,10 @@ impl Metrics {
 
     pub(super) fn journal_rows(&self, rows: u64) {
         self.journal_rows.set(rows as f64);
+    }
+
+    pub(super) fn notify_queue(&self, usage: f64) {
+        self.notify_queue.set(usage);
     }
 
     pub(super) fn probe(&self, at: SystemTime) {

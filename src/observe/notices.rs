@@ -125,6 +125,9 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
         Observation::Retired { rows } => {
             Notice::info("retired", format!("retention deleted {rows} journal rows")).at(LogLevel::Debug)
         }
+        Observation::QueueDrained => {
+            Notice::info("queue_drained", "the NOTIFY queue has drained, writers may ring again".into())
+        }
         Observation::Reloaded => Notice::info("reloaded", "the new configuration is live".into()),
         Observation::ReloadRefused { why } => Notice::warn(
             "reload_refused",

@@ -124,6 +124,11 @@ impl Observer {
         self.state().journal_rows = Some(rows);
     }
 
+    /// How full the NOTIFY queue is, 0 to 1.
+    pub fn set_notify_queue(&self, usage: f64) {
+        self.0.metrics.notify_queue(usage);
+    }
+
     /// A probe has travelled the whole way. The series exists from the first one on.
     pub fn probe_succeeded(&self, at: SystemTime) {
         self.0.metrics.probe(at);
@@ -376,6 +381,7 @@ impl Observer {
                 metrics.over_limit(cache, state.edges.keys().any(|id| id.cache == *cache));
             }
             Observation::Retired { rows } => metrics.retired(*rows),
+            Observation::QueueDrained => {}
             Observation::Reloaded => metrics.reloaded("ok"),
             Observation::ReloadRefused { .. } => metrics.reloaded("refused"),
             Observation::Warning { what, .. } => metrics.warning(what),

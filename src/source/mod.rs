@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod house;
 pub mod journal;
 pub mod session;
 pub mod side;

@@ -80,6 +80,10 @@ impl Side {
         Ok(Self { pool, schema: schema.to_owned(), tls })
     }
 
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// Runs `work` on a side connection, within a limit.
     ///
     /// # Errors
@@ -174,40 +178,6 @@ impl Side {
             &self.schema,
         );
         self.run(async |client| Ok(client.query_one(&sql, &[&n, &position.to_string()]).await?.get(0))).await
-    }
-
-    /// The newest snapshot that a beacon older than `age` vouches for.
-    ///
-    /// # Errors
-    /// What happened.
-    pub async fn snapshot_before(&self, age: Duration) -> Result<Option<Snapshot>, Failure> {
-        let sql = in_schema(
-            "SELECT snap::text FROM pgevict.beacon WHERE at < clock_timestamp() - make_interval(secs => $1) \
-             AND snap IS NOT NULL ORDER BY n DESC LIMIT 1",
-            &self.schema,
-        );
-        let row = self.run(async |client| client.query_opt(&sql, &[&age.as_secs_f64()]).await).await?;
-        row.map(|r| r.get::<_, String>(0).parse::<Snapshot>().map_err(|e| e.to_string())).transpose()
-    }
-
-    /// The journal's size on disk in bytes, index included.
-    ///
-    /// # Errors
-    /// What happened.
-    pub async fn journal_bytes(&self) -> Result<u64, Failure> {
-        let sql = in_schema("SELECT pg_total_relation_size('pgevict.journal'::regclass)", &self.schema);
-        let bytes: i64 = self.run(async |client| Ok(client.query_one(&sql, &[]).await?.get(0))).await?;
-        Ok(u64::try_from(bytes).unwrap_or(0))
-    }
-
-    /// About how many rows the journal holds, by the server's statistics.
-    ///
-    /// # Errors
-    /// What happened.
-    pub async fn journal_rows(&self) -> Result<u64, Failure> {
-        let sql = in_schema("SELECT pg_stat_get_live_tuples('pgevict.journal'::regclass)", &self.schema);
-        let rows: i64 = self.run(async |client| Ok(client.query_one(&sql, &[]).await?.get(0))).await?;
-        Ok(u64::try_from(rows).unwrap_or(0))
     }
 
     /// Rings the bell from another connection: whoever listens hears it, unless something in between swallows it.

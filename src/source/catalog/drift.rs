@@ -1,7 +1,7 @@
 //! What `sql diff` reports: where the database differs from what the configuration wants.
 
+use super::Captured;
 use super::inspect::states;
-use super::{Captured, installed};
 use crate::config::model::{Config, Delivery};
 use crate::rules::capture::{Level, function_name};
 use crate::rules::layout::layouts;
@@ -23,7 +23,7 @@ pub struct Drift {
 /// The database's.
 pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error> {
     let schema = ident(&config.postgres.schema);
-    let installed = installed(client, &config.postgres.schema).await?;
+    let (installed, states) = states(client, config).await?;
     let mut out = Vec::new();
     let mut report = |object: String, what: &str| out.push(Drift { object, what: what.to_owned() });
     let relations = installed.relations.as_deref().unwrap_or_default();
@@ -49,7 +49,6 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
             }
         }
     }
-    let states = states(client, config, &installed).await?;
     for state in &states {
         for (object, what) in &state.differences {
             report(object.clone(), what);

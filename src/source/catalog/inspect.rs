@@ -1,6 +1,6 @@
 //! Whether each edge is live: its capture is installed as the configuration wants it.
 
-use super::{Captured, Found, FoundRelation, Installed, facts_of, found, installed};
+use super::{Captured, Found, FoundRelation, Installed, facts_of, read};
 use crate::config::model::{Config, Op, TableName};
 use crate::rules::capture::{self, Capture, Facts, Level, SETTINGS, Settings, Trigger, compile};
 use crate::rules::layout::{Class, Layout, layouts};
@@ -57,6 +57,8 @@ pub struct Relation {
     pub filenode: Option<u32>,
     /// The transactions that made it a partition or child; others mean that it was away. None: it is neither.
     pub joined: Option<String>,
+    /// Rows ever inserted, updated and deleted, by the server's statistics: rolled-back ones too, and some seconds late.
+    pub moved: [i64; 3],
 }
 
 impl TableState {
@@ -67,34 +69,34 @@ impl TableState {
     }
 }
 
-/// Inspects every watched table: two statements when everything is as it should be, three when a capture is older than
+/// Inspects every watched table: one statement when everything is as it should be, two when a capture is older than
 /// the configuration. The session's `search_path` must be `pg_catalog`.
 ///
 /// # Errors
 /// The database's.
 pub async fn inspect(client: &Client, config: &Config) -> Result<Vec<TableState>, Error> {
-    let installed = installed(client, &config.postgres.schema).await?;
-    states(client, config, &installed).await
+    Ok(states(client, config).await?.1)
 }
 
-pub(super) async fn states(client: &Client, config: &Config, installed: &Installed) -> Result<Vec<TableState>, Error> {
+pub(super) async fn states(client: &Client, config: &Config) -> Result<(Installed, Vec<TableState>), Error> {
     let layouts = layouts(config);
     let settings = Settings::of(config);
     let tables: Vec<TableName> = capture::tables(&layouts).into_iter().collect();
-    let found = found(client, &tables).await?;
+    let (installed, found) = read(client, &config.postgres.schema, &tables).await?;
     let facts = facts_of(&tables, &found);
     let captures: Vec<_> = layouts.iter().map(|l| compile(l, &settings, &facts)).collect();
-    let older = older_layouts(client, &settings, installed, &captures).await?;
+    let older = older_layouts(client, &settings, &installed, &captures).await?;
     let nothing = Found::default();
     let states = layouts.iter().zip(&captures).map(|(layout, compiled)| {
         let found = tables.iter().position(|t| *t == layout.table).and_then(|i| found.get(i)).unwrap_or(&nothing);
-        let context = Context { settings: &settings, facts: &facts, installed, older: &older };
+        let context = Context { settings: &settings, facts: &facts, installed: &installed, older: &older };
         match compiled {
             Ok(capture) => context.state(capture, found),
             Err(problem) => context.uncompilable(layout, found, &problem.to_string()),
         }
     });
-    Ok(states.collect())
+    let states = states.collect();
+    Ok((installed, states))
 }
 
 /// The layouts that installed functions write where they are not the wanted ones.
@@ -242,6 +244,7 @@ fn blank(layout: &Layout, found: &Found) -> TableState {
         name: r.name.clone(),
         filenode: r.filenode,
         joined: r.joined.clone(),
+        moved: r.moved,
     };
     TableState {
         table: layout.table.clone(),

@@ -39,6 +39,7 @@ struct FoundRelation {
     filenode: Option<u32>,
     #[serde(default)]
     joined: Option<String>,
+    moved: [i64; 3],
     triggers: Option<Vec<FoundTrigger>>,
 }
 
@@ -54,7 +55,7 @@ struct FoundTrigger {
     new: Option<String>,
 }
 
-/// What is installed, as `sql/installed.sql` shows it.
+/// What is installed, as the first row of `sql/catalog.sql` shows it.
 #[derive(Debug, Default, Deserialize)]
 struct Installed {
     relations: Option<Vec<String>>,
@@ -94,7 +95,8 @@ impl Captured {
 /// The database's.
 pub async fn facts(client: &Client, tables: impl IntoIterator<Item = TableName>) -> Result<Facts, Error> {
     let tables: Vec<TableName> = tables.into_iter().collect();
-    let found = found(client, &tables).await?;
+    // What is installed does not matter here.
+    let (_, found) = read(client, "", &tables).await?;
     Ok(facts_of(&tables, &found))
 }
 
@@ -114,14 +116,11 @@ fn facts_of(tables: &[TableName], found: &[Found]) -> Facts {
     facts
 }
 
-async fn found(client: &Client, tables: &[TableName]) -> Result<Vec<Found>, Error> {
+/// What is installed in `schema`, and the tables.
+async fn read(client: &Client, schema: &str, tables: &[TableName]) -> Result<(Installed, Vec<Found>), Error> {
     let names: Vec<String> = tables.iter().map(TableName::sql).collect();
-    let rows = client.query(include_str!("../../../sql/catalog.sql"), &[&names]).await?;
+    let rows = client.query(include_str!("../../../sql/catalog.sql"), &[&names, &schema]).await?;
     // The shape is our own; what cannot be read would be a table that is not there.
-    Ok(rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap_or_default()).collect())
-}
-
-async fn installed(client: &Client, schema: &str) -> Result<Installed, Error> {
-    let row = client.query_one(include_str!("../../../sql/installed.sql"), &[&schema]).await?;
-    Ok(serde_json::from_str(row.get(0)).unwrap_or_default())
+    let installed = rows.first().and_then(|row| serde_json::from_str(row.get(0)).ok()).unwrap_or_default();
+    Ok((installed, rows.iter().skip(1).map(|row| serde_json::from_str(row.get(0)).unwrap_or_default()).collect()))
 }
