@@ -7,4 +7,5 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || (SELE
        to_regclass($1 || '.journal')::oid,
        to_regclass($1 || '.layout')::oid,
        to_regclass($1 || '.lost')::oid,
-       pg_relation_filenode(to_regclass($1 || '.journal'))
+       pg_relation_filenode(to_regclass($1 || '.journal')),
+       (SELECT a.pid::text || '/' || (extract(epoch FROM a.backend_start) * 1000000)::bigint::text FROM pg_stat_activity AS a WHERE a.pid = pg_backend_pid())

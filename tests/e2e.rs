@@ -36,6 +36,11 @@ mod strange_schema;
 #[path = "e2e/systemd.rs"]
 mod systemd;
 
+#[path = "e2e/two_daemons.rs"]
+mod two_daemons;
+#[path = "e2e/two_daemons_storm.rs"]
+mod two_daemons_storm;
+
 #[path = "recipes/analyses/scenario.rs"]
 mod recipe_analyses;
 #[path = "recipes/bookings/scenario.rs"]

@@ -11,6 +11,7 @@ use crate::config::model::{Config, Delivery, TableName};
 use crate::flow::bell::{Bell, Next};
 use crate::flow::debounce::Debounce;
 use crate::flow::ledger::Ledger;
+use crate::flow::proof::Proven;
 use crate::observe::event::{Condition, Observation, Server};
 use crate::rules::layout::Layout;
 use crate::rules::payload::notify::Assembler;
@@ -28,7 +29,7 @@ use tokio::task::JoinHandle;
 
 /// Between two comparisons of the position while nothing else touches Redis: a roll-back is found within this, and
 /// `alive` (5 s) survives a few missed ones.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two beacons while changes come: the position lags by this, a crash replays this much.
 const BEACON_PACE: Duration = Duration::from_millis(100);
 /// Between two beacons while nothing changes: the position follows the server's snapshots, so that retention can.
@@ -250,7 +251,7 @@ impl Live<'_> {
             self.begin_audit();
         }
         self.move_position(now);
-        self.drained(now)
+        self.drained(now).await
     }
 
     /// Reads one page: the next of the batch under way, or the first of a new one. One page a turn, so that a long batch
@@ -378,7 +379,7 @@ impl Live<'_> {
 
     /// While draining: ends when nothing is outstanding and the position says so, or when time is up. A reload that
     /// keeps both servers keeps the session: in notify delivery a new one would be a gap.
-    fn drained(&mut self, now: Instant) -> Step {
+    async fn drained(&mut self, now: Instant) -> Step {
         let Some(by) = self.drain_by else { return Ok(()) };
         // A batch of which pages are left was begun before the drain; it is read on, or again after the next start.
         let done = (self.ledger.is_idle() || self.batch.is_some()) && self.passes.is_idle() && self.beacon.is_none();
@@ -391,8 +392,7 @@ impl Live<'_> {
         match self.draining.take() {
             Some(Ended::Reload(config)) if done && self.same_servers(&config) => {
                 self.drain_by = None;
-                self.adopt(config, now);
-                Ok(())
+                self.adopt(config, now).await
             }
             ended => Err(ended.unwrap_or(Ended::Stop)),
         }
@@ -408,7 +408,7 @@ impl Live<'_> {
 
     /// Goes on with another configuration. Nothing is outstanding; what is unproven under it is found by the audit that
     /// is due at once.
-    fn adopt(&mut self, config: Arc<Config>, now: Instant) {
+    async fn adopt(&mut self, config: Arc<Config>, now: Instant) -> Step {
         self.current = crate::rules::layout::layouts(&config).into_iter().map(Arc::new).collect();
         self.layouts.extend(self.current.iter().map(|l| (l.id(), l.clone())));
         if self.journal.is_some() {
@@ -421,6 +421,8 @@ impl Live<'_> {
         self.guard_due = true;
         self.next_audit = now;
         self.context.observer.report(Observation::Reloaded);
+        let (edges, _) = self.unproven(&Proven::new());
+        self.forget(&edges).await
     }
 
     /// What a fault of the position means for the session.

@@ -10,6 +10,7 @@ mod live;
 mod notify;
 mod passes;
 mod repeats;
+mod standby;
 mod start;
 mod statements;
 pub mod supervise;
@@ -21,14 +22,13 @@ use crate::flow::fork::Lineage;
 use crate::flow::retry::Retry;
 use crate::observe::Observer;
 use crate::observe::event::{Condition, FlushReason, Observation, Server};
+use crate::source::session::Candidate;
 use control::Control;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// A standby asks for the lead this often: it takes over well within 5 s once the leader's session has ended.
-const STANDBY: Duration = Duration::from_secs(1);
 /// Between two rounds of retention while Redis is away.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// While waiting, the loop still shows that it lives.
@@ -61,8 +61,8 @@ enum Ended {
     Down(Server, String),
     /// The schema is missing; says what to do.
     SchemaMissing(String),
-    /// Another daemon leads.
-    Standby,
+    /// Another daemon leads; the connection that may wait for it.
+    Standby(Box<Candidate>),
     /// The position is not ours any more; what was found.
     Moved(String),
     /// Retention has deleted what the position still needed.
@@ -89,15 +89,26 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut kept: Option<Instant> = None;
     let mut dismissed = Vec::new();
     let mut seen: Option<Lineage> = None;
+    let mut leading: Option<Candidate> = None;
     loop {
         let began = Instant::now();
         context.observer.beat();
-        let ended = match open(context, &config, force.take(), seen.as_ref()).await {
+        let ended = match open(context, &config, force.take(), seen.as_ref(), leading.take()).await {
             Ok(mut live) => match dismiss(&mut live, &mut dismissed).await {
                 Ok(()) => live.run().await,
                 Err(ended) => ended,
             },
             Err(ended) => ended,
+        };
+        let ended = match ended {
+            Ended::Standby(candidate) => match standby::wait(context, &config, *candidate, &mut dismissed).await {
+                Ok(candidate) => {
+                    leading = Some(candidate);
+                    continue;
+                }
+                Err(ended) => ended,
+            },
+            ended => ended,
         };
         let lived = began.elapsed();
         let wait = match ended {
@@ -122,11 +133,7 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
                 context.observer.condition(Condition::SchemaMissing, Some(format!("{why}; it is looked for again")));
                 retry.after(lived)
             }
-            Ended::Standby => {
-                let why = "another pgevict leads; this one waits and takes over when it ends";
-                context.observer.condition(Condition::Standby, Some(why.into()));
-                STANDBY
-            }
+            Ended::Standby(_) => retry.after(lived),
             Ended::Moved(found) => {
                 context.observer.report(Observation::PositionMoved { found });
                 retry.after(lived)
@@ -164,11 +171,12 @@ async fn open<'a>(
     config: &Arc<Config>,
     force: Option<FlushReason>,
     seen: Option<&Lineage>,
+    leading: Option<Candidate>,
 ) -> Result<live::Live<'a>, Ended> {
     let hosts = u32::try_from(config.postgres.url.hosts.len()).unwrap_or(u32::MAX);
     let limit = OPENING.saturating_add(config.postgres.url.connect_timeout.saturating_mul(hosts));
     let until = Instant::now() + limit;
-    let mut opened = std::pin::pin!(start::open(context, config, force, seen));
+    let mut opened = std::pin::pin!(start::open(context, config, force, seen, leading));
     loop {
         tokio::select! {
             biased;

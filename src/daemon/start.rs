@@ -1,7 +1,7 @@
 //! The start of a session: both servers, who they are, what was proven, from where to go on.
 
 use super::flushes::{After, Flushes};
-use super::live::{Live, postgres};
+use super::live::{HEARTBEAT, Live, postgres};
 use super::passes::Passes;
 use super::repeats::Repeats;
 use super::statements::Statements;
@@ -14,12 +14,14 @@ use crate::flow::fork::{self, Found, Lineage, Verdict};
 use crate::flow::ledger::Ledger;
 use crate::flow::proof::{self, Proven};
 use crate::flow::record::Record;
+use crate::observe::Observer;
 use crate::observe::event::{Condition, FlushReason, Observation, Server};
 use crate::rules::layout;
 use crate::sink::connect as redis_connect;
 use crate::sink::position::{self, Fault, Position};
+use crate::source::connect::Connected;
 use crate::source::journal::Journal;
-use crate::source::session::{Session, Unfit};
+use crate::source::session::{Candidate, Session, Unfit};
 use crate::source::side::Side;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,12 +31,13 @@ use std::time::{Duration, Instant};
 const HEARING: Duration = Duration::from_secs(3);
 
 /// Opens a session. `force` flushes whatever the record says; `seen` is a history that was found on one of the hosts,
-/// behind which no server is used.
+/// behind which no server is used; `leading` is a connection that has waited for the lead and has it.
 pub(super) async fn open<'a>(
     context: &'a Context,
     config: &Arc<Config>,
     force: Option<FlushReason>,
     seen: Option<&Lineage>,
+    leading: Option<Candidate>,
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
@@ -45,11 +48,20 @@ pub(super) async fn open<'a>(
 
     let record = Record::parse(&memory.record).ok();
     let known = known(record.as_ref(), seen);
-    let mut session = Session::open(&config.postgres, known.as_ref()).await.map_err(|unfit| match unfit {
-        Unfit::Down(why) => Ended::Down(Server::Postgres, why),
-        Unfit::SchemaMissing(why) => Ended::SchemaMissing(why),
-        Unfit::Standby => Ended::Standby,
-    })?;
+    let candidate = match leading {
+        Some(leading) => leading,
+        None => {
+            let candidate = Candidate::open(&config.postgres, known.as_ref()).await?;
+            if !candidate.try_lead().await? {
+                // What it waits for is another daemon, no server.
+                connected(observer, config, Server::Postgres, postgres_version(&candidate.connected));
+                connected(observer, config, Server::Redis, redis_version);
+                return Err(Ended::Standby(Box::new(candidate)));
+            }
+            candidate
+        }
+    };
+    let mut session = candidate.begin(&config.postgres).await?;
     let side = Side::new(&config.postgres.url, &session.connected.host, &config.postgres.schema)
         .map_err(|e| Ended::Down(Server::Postgres, e))?;
     let journal = match config.postgres.delivery {
@@ -65,8 +77,7 @@ pub(super) async fn open<'a>(
     for cleared in [Condition::SchemaMissing, Condition::Standby] {
         observer.condition(cleared, None);
     }
-    let version = format!("{}.{}", session.connected.version / 10_000, session.connected.version % 10_000);
-    observer.report(Observation::Connected { server: Server::Postgres, to: config.postgres.url.to_string(), version });
+    connected(observer, config, Server::Postgres, postgres_version(&session.connected));
 
     let identity = session.identity.clone();
     let doubt = match &record {
@@ -83,6 +94,7 @@ pub(super) async fn open<'a>(
         fresh
     });
     (next.timeline, next.sentinel) = (identity.timeline.clone(), identity.sentinel.clone());
+    next.by.clone_from(&identity.backend);
     if journal.is_none() {
         next.pos = None;
         next.repeat.clear();
@@ -99,8 +111,7 @@ pub(super) async fn open<'a>(
     let recorded = next.repeat.clone();
     let held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
     // Said only now that Redis has let us write: one that answers and refuses (READONLY, MISCONF …) is still down.
-    let to = config.redis.url.to_string();
-    observer.report(Observation::Connected { server: Server::Redis, to, version: redis_version });
+    connected(observer, config, Server::Redis, redis_version);
 
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
@@ -141,7 +152,7 @@ pub(super) async fn open<'a>(
     };
     live.learn_layouts().await;
     live.read_refused().await?;
-    let look = watch::look(&live.side, config).await.map_err(|e| Ended::Down(Server::Postgres, e))?;
+    let look = live.first_look().await?;
     live.guard(doubt.is_some()).await?;
     live.begin(look, doubt, adopted).await?;
     observer.report(Observation::Resumed { position: live.seen.to_string() });
@@ -149,6 +160,19 @@ pub(super) async fn open<'a>(
 }
 
 impl Live<'_> {
+    /// The first look at the tables. It may take seconds, and a leader that is not heard of for that long is superseded.
+    async fn first_look(&mut self) -> Result<watch::Look, Ended> {
+        let (side, config) = (self.side.clone(), self.config.clone());
+        let mut look = std::pin::pin!(watch::look(&side, &config));
+        loop {
+            tokio::select! {
+                biased;
+                look = &mut look => return look.map_err(|e| Ended::Down(Server::Postgres, e)),
+                () = tokio::time::sleep(HEARTBEAT) => self.position.heartbeat().await.map_err(|f| self.fault(f))?,
+            }
+        }
+    }
+
     /// What the first look at the tables and the doubt about the position lead to.
     async fn begin(&mut self, look: watch::Look, doubt: Option<FlushReason>, adopted: bool) -> Result<(), Ended> {
         self.take_note(&look);
@@ -205,6 +229,27 @@ async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(),
     }
 }
 
+fn connected(observer: &Observer, config: &Config, server: Server, version: String) {
+    let to = match server {
+        Server::Postgres => config.postgres.url.to_string(),
+        Server::Redis => config.redis.url.to_string(),
+    };
+    observer.report(Observation::Connected { server, to, version });
+}
+
+fn postgres_version(connected: &Connected) -> String {
+    format!("{}.{}", connected.version / 10_000, connected.version % 10_000)
+}
+
+impl From<Unfit> for Ended {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Down(why) => Self::Down(Server::Postgres, why),
+            Unfit::SchemaMissing(why) => Self::SchemaMissing(why),
+        }
+    }
+}
+
 /// Asks the server what [`fork::judge`] wants to know, and says what must be flushed, if anything.
 async fn doubt(record: &Record, session: &Session, side: &Side, config: &Config) -> Result<Option<FlushReason>, Ended> {
     let identity = &session.identity;
@@ -252,7 +297,7 @@ async fn lost_so_far(session: &Session) -> Result<i64, Ended> {
     Ok(session.connected.client.query_one(&sql, &[]).await.map_err(|e| postgres(&e))?.get(0))
 }
 
-fn redis_down(fault: Fault) -> Ended {
+pub(super) fn redis_down(fault: Fault) -> Ended {
     match fault {
         Fault::Redis(why) => Ended::Down(Server::Redis, why),
         Fault::Moved(found) => Ended::Moved(found),

@@ -222,6 +222,7 @@ impl Live<'_> {
     /// Compares with what Redis remembers: unproven edges and changed files are flushed.
     pub(super) async fn compare(&mut self, look: Look) -> Step {
         let (edges, mut forms) = self.unproven(&self.watch.proven);
+        self.forget(&edges).await?;
         let tables = serde_json::to_string(&files(&look)).unwrap_or_default();
         if self.watch.flushing.as_ref() == Some(&(edges.clone(), tables.clone())) {
             return Ok(());
@@ -242,6 +243,8 @@ impl Live<'_> {
             }
         }
         if edges == self.watch.proven {
+            // A flush for other edges that is still under way proves nothing any more.
+            self.watch.flushing = self.watch.flushing.take().map(|_| (edges, tables));
             return Ok(());
         }
         // Caches that a flush for changed files takes anyway are flushed twice then; it happens once per migration.
@@ -250,6 +253,20 @@ impl Live<'_> {
             reason = FlushReason::Unproven;
         }
         self.flush(std::mem::take(&mut forms), reason, After::Proven { edges, position: false }).await
+    }
+
+    /// Forgets what was proven of edges that are not evicted now, or differently: before the position moves under this
+    /// configuration. Whoever evicts them next, another daemon with its own configuration perhaps, flushes them
+    /// (HAZARDS B11).
+    pub(super) async fn forget(&mut self, edges: &Proven) -> Step {
+        let mut kept = self.watch.proven.clone();
+        kept.retain(|edge, print| edges.get(edge) == Some(print));
+        if kept != self.watch.proven {
+            let text = serde_json::to_string(&kept).unwrap_or_default();
+            self.position.step(&[], &[("edges", &text)], |_| {}).await.map_err(|f| self.fault(f))?;
+            self.watch.proven = kept;
+        }
+        Ok(())
     }
 
     /// The forms of the caches that changed tables feed, and what changed in words.

@@ -8,3 +8,4 @@ pub mod proof;
 pub mod record;
 pub mod retry;
 pub mod tombstones;
+pub mod vigil;

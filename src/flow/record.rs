@@ -20,6 +20,9 @@ pub struct Record {
     pub timeline: String,
     /// `nonce/oid` of the UNLOGGED sentinel, the oid of the counter `lost` and the journal's file.
     pub sentinel: String,
+    /// `process/start` of the leading session in PostgreSQL: whoever waits may end it when it no longer works.
+    #[serde(default)]
+    pub by: String,
     /// The newest beacon known to be committed; 0 before the first.
     pub beacon: i64,
     /// How far captures counted by the trigger's last layer were answered with a flush.
@@ -44,6 +47,7 @@ impl Record {
             db,
             timeline,
             sentinel,
+            by: String::new(),
             beacon: 0,
             lost: 0,
             pos: None,

@@ -1,6 +1,6 @@
 -- Deletes, moves the position and says what was there; nothing at all when the position is not the expected one.
 -- KEYS: the position hash, a key that never exists, the alive key, then the keys to delete.
--- ARGV: expected record ('' for none), new record ('' deletes it), alive time in ms ('' leaves it), a number of pairs, that many pairs of
+-- ARGV: expected record ('' for none), new record ('' deletes it), alive time in ms ('' takes it away), a number of pairs, that many pairs of
 -- field, value (tombstones and floor among them: they stand with the deletes or not at all), and fields to drop.
 -- Plain script without a shebang: on every version from 6.2 on, commands that need memory are let through once a script has written, so the
 -- UNLINK of the key that never exists comes first; under OOM deletes and position then still move.
@@ -14,5 +14,5 @@ local last = 4 + 2 * (tonumber(ARGV[4]) or 0)
 -- In portions, because unpack fails at some 8 000; the drops first, so that what is written stays.
 for i = last + 1, #ARGV, 1000 do redis.call('HDEL', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 for i = 5, last, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, last))) end
-if ARGV[3] ~= '' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) end
+if ARGV[3] ~= '' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[3]) else redis.call('UNLINK', KEYS[3]) end
 return gone

@@ -122,6 +122,17 @@ pub async fn remember(connection: &mut MultiplexedConnection, state: &str) -> Re
     })
 }
 
+/// The record's text as it is now; empty where there is none. For a daemon that only watches.
+///
+/// # Errors
+/// [`Fault::Redis`].
+pub async fn glance(connection: &mut MultiplexedConnection, state: &str) -> Result<String, Fault> {
+    let mut get = redis::cmd("HGET");
+    get.arg(format!("{state}:position")).arg("rec");
+    let record: Option<String> = get.query_async(connection).await.map_err(|e| fault(&e))?;
+    Ok(record.unwrap_or_default())
+}
+
 impl Position {
     /// Takes the position over: `found` is the record's text as it was read, `record` what shall stand there from now
     /// on, `nonce` is random and this session's own.
@@ -151,7 +162,7 @@ impl Position {
     }
 
     /// Whether readers may trust the caches from now on: not before the first flush is over, not while nothing is
-    /// deleted (HAZARDS B11). Only then the scripts refresh `…:alive`.
+    /// deleted (HAZARDS B11). Only then the scripts refresh `…:alive`; otherwise they take it away at once.
     pub fn vouch(&mut self, alive: bool) {
         self.alive = alive;
     }
@@ -292,18 +303,14 @@ impl Position {
         Ok(value.unwrap_or_default())
     }
 
-    /// Compares without moving: finds a roll-back while nothing happens, and keeps `alive` alive. Tombstones that are
-    /// old enough go.
+    /// Writes the record anew without moving it: finds a roll-back while nothing happens, keeps `alive` alive, and shows
+    /// a waiting daemon that this one works. Tombstones that are old enough go.
     ///
     /// # Errors
     /// As [`Position::step`].
     pub async fn heartbeat(&mut self) -> Result<(), Fault> {
         self.tombstones.age(Instant::now());
-        if !self.tombstones.is_settled() {
-            return self.write(&[], &[], |_| {}).await.map(drop);
-        }
-        let text = self.written.clone();
-        self.call(&[], &text, &Writes::default()).await.map(drop)
+        self.write(&[], &[], |_| {}).await.map(drop)
     }
 
     async fn call(&mut self, keys: &[&[u8]], text: &str, writes: &Writes) -> Result<Vec<bool>, Fault> {

@@ -22,8 +22,6 @@ pub enum Unfit {
     Down(String),
     /// The schema is missing or incomplete; says what to do.
     SchemaMissing(String),
-    /// Another daemon leads.
-    Standby,
 }
 
 /// Who the server is, and where its history stands.
@@ -38,6 +36,8 @@ pub struct Identity {
     pub sentinel: String,
     /// The journal's file.
     pub journal_file: Option<u32>,
+    /// `process/start` of this session in the server: nobody else's, also after the process number came again.
+    pub backend: String,
     /// The snapshot in which all this was read.
     pub snapshot: Snapshot,
     /// `max_prepared_transactions > 0`.
@@ -63,48 +63,112 @@ pub fn in_schema(text: &str, schema: &str) -> String {
     if schema == "pgevict" { text.to_owned() } else { text.replace("pgevict.", &format!("{}.", sql::ident(schema))) }
 }
 
-impl Session {
-    /// Connects, pins the session's settings, takes the leader lock, listens, and learns who the server is: in this
-    /// order, so that whatever is committed after the first snapshot rings. Servers behind `known` are passed over.
+/// Who leads, as the server sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// The server's process.
+    pub pid: i32,
+    /// As [`Identity::backend`]; empty where this role may not see it.
+    pub backend: String,
+    /// The server works for it.
+    pub busy: bool,
+}
+
+/// A connection that may become a session: as soon as nobody else leads.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The connection.
+    pub connected: Connected,
+    /// Second half of the leader's lock key: the oid of the layouts.
+    key: i32,
+    to: String,
+}
+
+impl Candidate {
+    /// Connects and pins the session's settings. Servers behind `known` are passed over.
     ///
     /// # Errors
     /// [`Unfit`].
     pub async fn open(postgres: &Postgres, known: Option<&Lineage>) -> Result<Self, Unfit> {
         let connected = connect::connect_beyond(&postgres.url, known).await.map_err(|e| Unfit::Down(e.to_string()))?;
-        let failed = |e: &tokio_postgres::Error| {
-            Unfit::Down(format!("PostgreSQL at {}: {}", postgres.url, connected.describe(e)))
-        };
-        let client = &connected.client;
-        client.batch_execute(include_str!("../../sql/session.sql")).await.map_err(|e| failed(&e))?;
+        let mut candidate = Self { connected, key: 0, to: postgres.url.to_string() };
+        let client = &candidate.connected.client;
+        let settings = include_str!("../../sql/session.sql");
+        client.batch_execute(settings).await.map_err(|e| candidate.failed(&e))?;
+        let schema = sql::ident(&postgres.schema);
+        let row = client
+            .query_one("SELECT to_regclass($1 || '.layout')::oid", &[&schema])
+            .await
+            .map_err(|e| candidate.failed(&e))?;
+        let layouts: Option<u32> = row.get(0);
+        candidate.key = layouts.ok_or_else(|| missing(postgres, &format!("schema {schema} of pgevict")))?.cast_signed();
+        Ok(candidate)
+    }
+
+    fn failed(&self, e: &tokio_postgres::Error) -> Unfit {
+        Unfit::Down(format!("PostgreSQL at {}: {}", self.to, self.connected.describe(e)))
+    }
+
+    /// Takes the lead if nobody has it.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn try_lead(&self) -> Result<bool, Unfit> {
+        let ask = "SELECT pg_try_advisory_lock($1, $2)";
+        let row = self.connected.client.query_one(ask, &[&(LOCK_CLASS + 1), &self.key]).await;
+        Ok(row.map_err(|e| self.failed(&e))?.get(0))
+    }
+
+    /// Who has the lead.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn leader(&self) -> Result<Option<Leader>, Unfit> {
+        let ask = include_str!("../../sql/leader.sql");
+        let row = self.connected.client.query_opt(ask, &[&(LOCK_CLASS + 1), &self.key]).await;
+        Ok(row.map_err(|e| self.failed(&e))?.map(|row| Leader {
+            pid: row.get(0),
+            backend: row.get::<_, Option<String>>(1).unwrap_or_default(),
+            busy: row.get(2),
+        }))
+    }
+
+    /// Ends the session of a leader that does not work, and waits until it is gone, two seconds at most. A role may do
+    /// this to its own sessions.
+    ///
+    /// # Errors
+    /// The connection is lost, or the other session is another role's.
+    pub async fn end(&self, pid: i32) -> Result<(), Unfit> {
+        let end = self.connected.client.execute("SELECT pg_terminate_backend($1, 2000)", &[&pid]).await;
+        end.map(drop).map_err(|e| self.failed(&e))
+    }
+
+    /// Begins the session of the one who leads: listens, and learns who the server is, in this order, so that whatever
+    /// is committed after the first snapshot rings.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub async fn begin(self, postgres: &Postgres) -> Result<Session, Unfit> {
+        let failed = |e: &tokio_postgres::Error| self.failed(e);
+        let client = &self.connected.client;
+        client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
         let schema = sql::ident(&postgres.schema);
         let row = client.query_one(include_str!("../../sql/identity.sql"), &[&schema]).await.map_err(|e| failed(&e))?;
         let (journal, layouts): (Option<u32>, Option<u32>) = (row.get(4), row.get(5));
-        let missing = |what: &str| {
-            Unfit::SchemaMissing(format!(
-                "{what} is missing in database {}: apply the migration, `pgevict sql apply` or `pgevict sql up | psql`",
-                postgres.url.dbname
-            ))
-        };
-        let Some(layouts) = layouts else { return Err(missing(&format!("schema {schema} of pgevict"))) };
+        if layouts.map(u32::cast_signed) != Some(self.key) {
+            // The lock of a schema that is gone keeps nobody else out.
+            return Err(Unfit::Down("pgevict's schema was replaced meanwhile".into()));
+        }
         let bell = match (postgres.delivery, journal) {
             (Delivery::Notify, _) => None,
             (Delivery::Journal, Some(oid)) => Some(oid.cast_signed()),
-            (Delivery::Journal, None) => return Err(missing(&format!("the journal ({schema}.journal)"))),
+            (Delivery::Journal, None) => return Err(missing(postgres, &format!("the journal ({schema}.journal)"))),
         };
-        let leads: bool = client
-            .query_one("SELECT pg_try_advisory_lock($1, $2)", &[&(LOCK_CLASS + 1), &layouts.cast_signed()])
-            .await
-            .map_err(|e| failed(&e))?
-            .get(0);
-        if !leads {
-            return Err(Unfit::Standby);
-        }
-        client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
         // Notify delivery keeps no position that a crash or a fork could make wrong: every start is a gap.
         let sentinel = match bell {
             None => String::new(),
             Some(_) => sentinel(client, &postgres.schema).await.map_err(|e| match e.code() {
-                Some(code) if code.code() == "42P01" => missing("the sentinel"),
+                Some(code) if code.code() == "42P01" => missing(postgres, "the sentinel"),
                 _ => failed(&e),
             })?,
         };
@@ -122,12 +186,22 @@ impl Session {
             timeline: row.get(1),
             sentinel,
             journal_file,
+            backend: row.get::<_, Option<String>>(8).unwrap_or_default(),
             snapshot: snapshot.parse().map_err(|e| Unfit::Down(format!("{e}")))?,
             prepared_transactions: row.get::<_, i32>(3) > 0,
         };
-        Ok(Self { connected, identity, schema: postgres.schema.clone(), bell })
+        Ok(Session { connected: self.connected, identity, schema: postgres.schema.clone(), bell })
     }
+}
 
+fn missing(postgres: &Postgres, what: &str) -> Unfit {
+    Unfit::SchemaMissing(format!(
+        "{what} is missing in database {}: apply the migration, `pgevict sql apply` or `pgevict sql up | psql`",
+        postgres.url.dbname
+    ))
+}
+
+impl Session {
     /// What is visible now, as a snapshot's text.
     ///
     /// # Errors

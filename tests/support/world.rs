@@ -266,6 +266,15 @@ impl World {
         Daemon::spawn(&[&["run", "-c", config.to_str().unwrap()], args].concat(), &all)
     }
 
+    /// Another daemon on another configuration.
+    pub(crate) fn spawn_elsewhere(&self, config: &std::path::Path) -> Daemon {
+        let socket = config.with_extension("sock");
+        let mut env = self.env.clone();
+        env.retain(|(n, _)| n != "PGEVICT_ADMIN__SOCKET");
+        env.push(("PGEVICT_ADMIN__SOCKET".to_owned(), socket.display().to_string()));
+        Daemon::spawn(&["run", "-c", config.to_str().unwrap()], &env)
+    }
+
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(&self) {
