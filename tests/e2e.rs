@@ -11,6 +11,8 @@ mod commands;
 mod demo;
 #[path = "e2e/faults/mod.rs"]
 mod faults;
+#[path = "e2e/fill_storm.rs"]
+mod fill_storm;
 #[path = "e2e/fills.rs"]
 mod fills;
 #[path = "e2e/forks/mod.rs"]
@@ -29,6 +31,8 @@ mod queue;
 mod rules;
 #[path = "e2e/second_actions.rs"]
 mod second_actions;
+#[path = "e2e/snippets.rs"]
+mod snippets;
 #[path = "e2e/storm.rs"]
 mod storm;
 #[path = "e2e/strange_schema.rs"]
