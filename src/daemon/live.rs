@@ -5,6 +5,7 @@ use super::flushes::Flushes;
 use super::passes::Passes;
 use super::repeats::Repeats;
 use super::statements::{Statements, Turn};
+use super::trust::Trust;
 use super::watch::Watch;
 use super::{Context, Ended};
 use crate::config::model::{Config, Delivery, TableName};
@@ -74,6 +75,7 @@ pub(super) struct Live<'a> {
     pub(super) flushes: Flushes,
     pub(super) repeats: Repeats,
     pub(super) watch: Watch,
+    pub(super) trust: Trust,
     pub(super) assembler: Assembler,
     pub(super) later: super::notify::Later,
     /// Batches that wait for a debounced pattern's pass, by its statement.
@@ -241,9 +243,15 @@ impl Live<'_> {
         self.expire_slices(now).await?;
         self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
         let enforced = self.config.mode == crate::config::model::Mode::Enforce;
-        self.position.vouch(enforced && (self.proven || self.journal.is_none()) && !self.flushes.under_way());
-        if now >= self.next_heartbeat {
+        let trusted = self.trust.earned(self.ledger.settled(), now);
+        let proven = self.proven || self.journal.is_none();
+        self.position.vouch(enforced && proven && trusted && !self.flushes.under_way());
+        let greets = trusted && self.trust.is_silent();
+        if now >= self.next_heartbeat || greets {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;
+            if greets {
+                self.trust.greetings().into_iter().for_each(|o| self.context.observer.report(o));
+            }
             self.next_heartbeat = Instant::now() + HEARTBEAT;
         }
         if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
@@ -272,6 +280,7 @@ impl Live<'_> {
             return Err(Ended::TooOld);
         }
         self.position.tombstones.read_by(&page.target);
+        self.trust.read(&page.target);
         self.lost(page.lost, &page.target).await?;
         let found = !page.changes.is_empty();
         if self.bell.polled(found || batch.is_some(), Instant::now()) {

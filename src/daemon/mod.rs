@@ -15,6 +15,7 @@ mod start;
 mod statements;
 pub mod supervise;
 pub mod systemd;
+mod trust;
 mod watch;
 
 use crate::config::model::Config;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
+use trust::Trust;
 
 /// Between two rounds of retention while Redis is away.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -90,14 +92,21 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
     let mut dismissed = Vec::new();
     let mut seen: Option<Lineage> = None;
     let mut leading: Option<Candidate> = None;
+    // The session before had opened, and was broken by a server.
+    let mut broken = false;
     loop {
         let began = Instant::now();
         context.observer.beat();
-        let ended = match open(context, &config, force.take(), seen.as_ref(), leading.take()).await {
-            Ok(mut live) => match dismiss(&mut live, &mut dismissed).await {
-                Ok(()) => live.run().await,
-                Err(ended) => ended,
-            },
+        let trust = Trust::new(std::mem::take(&mut broken));
+        let ended = match open(context, &config, force.take(), seen.as_ref(), leading.take(), trust).await {
+            Ok(mut live) => {
+                let ended = match dismiss(&mut live, &mut dismissed).await {
+                    Ok(()) => live.run().await,
+                    Err(ended) => ended,
+                };
+                broken = matches!(ended, Ended::Down(..));
+                ended
+            }
             Err(ended) => ended,
         };
         let ended = match ended {
@@ -172,11 +181,12 @@ async fn open<'a>(
     force: Option<FlushReason>,
     seen: Option<&Lineage>,
     leading: Option<Candidate>,
+    trust: Trust,
 ) -> Result<live::Live<'a>, Ended> {
     let hosts = u32::try_from(config.postgres.url.hosts.len()).unwrap_or(u32::MAX);
     let limit = OPENING.saturating_add(config.postgres.url.connect_timeout.saturating_mul(hosts));
     let until = Instant::now() + limit;
-    let mut opened = std::pin::pin!(start::open(context, config, force, seen, leading));
+    let mut opened = std::pin::pin!(start::open(context, config, force, seen, leading, trust));
     loop {
         tokio::select! {
             biased;

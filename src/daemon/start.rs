@@ -5,6 +5,7 @@ use super::live::{HEARTBEAT, Live, postgres};
 use super::passes::Passes;
 use super::repeats::Repeats;
 use super::statements::Statements;
+use super::trust::Trust;
 use super::watch::{self, Watch};
 use super::{Context, Ended, notify};
 use crate::config::model::{Bell as BellMode, Config, Delivery};
@@ -14,7 +15,6 @@ use crate::flow::fork::{self, Found, Lineage, Verdict};
 use crate::flow::ledger::Ledger;
 use crate::flow::proof::{self, Proven};
 use crate::flow::record::Record;
-use crate::observe::Observer;
 use crate::observe::event::{Condition, FlushReason, Observation, Server};
 use crate::rules::layout;
 use crate::sink::connect as redis_connect;
@@ -31,13 +31,15 @@ use std::time::{Duration, Instant};
 const HEARING: Duration = Duration::from_secs(3);
 
 /// Opens a session. `force` flushes whatever the record says; `seen` is a history that was found on one of the hosts,
-/// behind which no server is used; `leading` is a connection that has waited for the lead and has it.
+/// behind which no server is used; `leading` is a connection that has waited for the lead and has it. With `trust` the
+/// servers are greeted.
 pub(super) async fn open<'a>(
     context: &'a Context,
     config: &Arc<Config>,
     force: Option<FlushReason>,
     seen: Option<&Lineage>,
     leading: Option<Candidate>,
+    mut trust: Trust,
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
@@ -54,8 +56,8 @@ pub(super) async fn open<'a>(
             let candidate = Candidate::open(&config.postgres, known.as_ref()).await?;
             if !candidate.try_lead().await? {
                 // What it waits for is another daemon, no server.
-                connected(observer, config, Server::Postgres, postgres_version(&candidate.connected));
-                connected(observer, config, Server::Redis, redis_version);
+                observer.report(greeting(config, Server::Postgres, postgres_version(&candidate.connected)));
+                observer.report(greeting(config, Server::Redis, redis_version));
                 return Err(Ended::Standby(Box::new(candidate)));
             }
             candidate
@@ -77,7 +79,7 @@ pub(super) async fn open<'a>(
     for cleared in [Condition::SchemaMissing, Condition::Standby] {
         observer.condition(cleared, None);
     }
-    connected(observer, config, Server::Postgres, postgres_version(&session.connected));
+    trust.greet(greeting(config, Server::Postgres, postgres_version(&session.connected)), observer);
 
     let identity = session.identity.clone();
     let doubt = match &record {
@@ -111,7 +113,7 @@ pub(super) async fn open<'a>(
     let recorded = next.repeat.clone();
     let held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
     // Said only now that Redis has let us write: one that answers and refuses (READONLY, MISCONF …) is still down.
-    connected(observer, config, Server::Redis, redis_version);
+    trust.greet(greeting(config, Server::Redis, redis_version), observer);
 
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
@@ -127,6 +129,7 @@ pub(super) async fn open<'a>(
         flushes: Flushes::default(),
         repeats: if journal.is_some() { Repeats::new(config, &recorded, &seen, now) } else { Repeats::default() },
         watch: Watch::new(config, &memory.edges, &memory.tables),
+        trust,
         assembler: notify::assembler(),
         later: notify::Later::default(),
         late: HashMap::new(),
@@ -229,12 +232,12 @@ async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(),
     }
 }
 
-fn connected(observer: &Observer, config: &Config, server: Server, version: String) {
+fn greeting(config: &Config, server: Server, version: String) -> Observation {
     let to = match server {
         Server::Postgres => config.postgres.url.to_string(),
         Server::Redis => config.redis.url.to_string(),
     };
-    observer.report(Observation::Connected { server, to, version });
+    Observation::Connected { server, to, version }
 }
 
 fn postgres_version(connected: &Connected) -> String {

@@ -16,6 +16,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// keeps the promise that a dead peer is noticed within 15 s.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(10);
 
+const HUNG_UP: &str = "it hung up at once: is maxclients reached, does it want TLS (rediss://), is it Redis at all?";
+
 /// Why Redis cannot be used, and what to do.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
@@ -53,7 +55,11 @@ pub async fn connect(redis: &Redis) -> Result<MultiplexedConnection, ConnectErro
     };
     match tokio::time::timeout(CONNECT_LIMIT, attempt).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(e)) => Err(fail(describe(&e), remedy(&e))),
+        Ok(Err(e)) => match remedy(&e) {
+            // What the server said before it hung up is lost where our first command met a closed socket.
+            "" if e.is_io_error() => Err(fail(describe(&e), HUNG_UP)),
+            remedy => Err(fail(describe(&e), remedy)),
+        },
         Err(_) => {
             Err(fail(format!("no answer within {CONNECT_LIMIT:?}"), "is the address right, and is the server alive?"))
         }
@@ -129,26 +135,69 @@ pub fn describe(e: &redis::RedisError) -> String {
     }
 }
 
+/// The server's word for its refusal. Redis 6.2 wraps what happens in a script into an ERR, and no version gives the
+/// ACL's refusal from within a script its own word.
+fn word<'e>(code: &'e str, detail: &'e str) -> &'e str {
+    if code != "ERR" {
+        return code;
+    }
+    if ["executing the script can't run", "ACL failure in script"].iter().any(|w| detail.contains(w)) {
+        return "NOPERM";
+    }
+    if detail.contains("max number of clients") {
+        return "MAXCLIENTS";
+    }
+    let wrapped = detail.split_whitespace().find_map(|w| w.strip_prefix('-').filter(|w| w.len() > 2));
+    wrapped.filter(|w| w.bytes().all(|b| b.is_ascii_uppercase())).unwrap_or(code)
+}
+
 /// What an operator does about an error of Redis.
 #[must_use]
 pub fn remedy(e: &redis::RedisError) -> &'static str {
     // The client swallows the server's WRONGPASS at the log-in.
     let refused = e.kind() == redis::ErrorKind::AuthenticationFailed;
-    match if refused { "WRONGPASS" } else { e.code().unwrap_or_default() } {
+    match if refused { "WRONGPASS" } else { word(e.code().unwrap_or_default(), e.detail().unwrap_or_default()) } {
         "WRONGPASS" => "correct redis.password or the ACL user; it is tried again",
         "NOAUTH" => "the server wants a password: redis.password, PGEVICT_REDIS__PASSWORD_FILE or a credential",
         "NOPERM" => "the ACL user lacks a right: `pgevict check` prints the line to set",
-        "READONLY" => "this is a replica: point redis.url at the master",
+        "READONLY" => {
+            "this is a replica: point redis.url at the master; the name is looked up and dialed anew each time"
+        }
         "LOADING" => "the server is loading its data; it is tried again",
         "OOM" => "maxmemory is reached and nothing may be evicted",
         "MISCONF" => "the server cannot save its RDB file: mend its disk, or set stop-writes-on-bgsave-error no",
         "NOREPLICAS" => "min-replicas-to-write is not met: bring the replicas back",
         "MOVED" | "CLUSTERDOWN" | "CROSSSLOT" => "this is a cluster node: redis-cluster:// is designed, not yet built",
+        "MAXCLIENTS" => "maxclients is reached: raise it, or find who keeps so many connections",
         "MASTERDOWN" => "a replica without its master: point redis.url at the master",
         _ if e.is_timeout() => {
             "the server is frozen or busy with a slow command, or something between swallows packets"
         }
         _ if e.is_connection_refusal() => "is the server running there?",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_recognised_also_from_within_a_script() {
+        let wrapped =
+            "Error running script (call to f_18bb): @user_script:8: @user_script: 8: -READONLY You can't write";
+        let old = "The user executing the script can't run this command or subcommand script: 18bb, on @user_script:8.";
+        let new = "ACL failure in script: User u has no permissions to run the 'unlink' command script: 18bb";
+        for (code, detail, is) in [
+            ("READONLY", "You can't write against a read only replica. script: 18bb", "READONLY"),
+            ("ERR", wrapped, "READONLY"),
+            ("ERR", old, "NOPERM"),
+            ("ERR", new, "NOPERM"),
+            ("ERR", "max number of clients reached", "MAXCLIENTS"),
+            ("ERR", "Error running script (call to f_1): @user_script: 8: -1 is no number", "ERR"),
+            ("", "", ""),
+        ] {
+            assert_eq!(word(code, detail), is, "{code} {detail}");
+        }
     }
 }

@@ -348,6 +348,12 @@ impl Redis {
         }
     }
 
+    /// Where it keeps its dump and its log of commands.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Sends a signal, for example SIGSTOP.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {

@@ -2,6 +2,7 @@
 
 mod network;
 mod proxy;
+mod redis;
 
 use crate::support::{Setup, World};
 use nix::sys::signal::Signal;
@@ -111,38 +112,6 @@ fn a_crashed_postgresql_leaves_no_stale_key() {
     w.drain();
     // A crash may have lost commits: a flush of the caches is right, but never of what belongs to nobody.
     assert!(!w.missing().contains("canary"));
-}
-
-#[test]
-fn a_redis_that_comes_back_from_an_old_dump_is_healed_by_replay() {
-    let w = world(&setup());
-    redis::cmd("SAVE").exec(&mut w.redis()).unwrap();
-    w.check(CHANGE, &GONE);
-    w.redis.borrow_mut().kill();
-    w.redis.borrow_mut().up().unwrap();
-    // The dump has brought the deleted keys back, and the position with them.
-    w.wait_gone(&GONE);
-    w.drain();
-    assert_eq!(w.missing(), GONE.map(String::from).into());
-}
-
-#[test]
-fn a_redis_that_comes_back_empty_gets_a_new_position() {
-    let w = world(&setup());
-    w.redis.borrow_mut().kill();
-    w.redis.borrow_mut().up().unwrap();
-    w.drain();
-    w.wait_ready();
-    w.check(CHANGE, &GONE);
-}
-
-#[test]
-fn flushall_takes_the_position_and_the_daemon_notices() {
-    let w = world(&setup());
-    redis::cmd("FLUSHALL").exec(&mut w.redis()).unwrap();
-    w.drain();
-    w.wait_ready();
-    w.check(CHANGE, &GONE);
 }
 
 #[test]
