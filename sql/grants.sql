@@ -14,7 +14,7 @@ BEGIN
   FOR wish IN
     SELECT w.relation, w.privilege, c.relkind, c.oid
     FROM (VALUES
-      ('layout', 'SELECT'), ('lost', 'SELECT'), ('journal', 'SELECT'), ('floor', 'SELECT'), ('beacon', 'SELECT'), ('beacon', 'INSERT'),
+      ('layout', 'SELECT'), ('lost', 'SELECT'), ('journal', 'SELECT'), ('poison', 'SELECT'), ('floor', 'SELECT'), ('beacon', 'SELECT'), ('beacon', 'INSERT'),
       ('sentinel', 'SELECT'), ('sentinel', 'INSERT'), ('history', 'SELECT'), ('history', 'INSERT')
     ) AS w (relation, privilege)
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = ns
@@ -28,7 +28,7 @@ BEGIN
   END LOOP;
   FOR wish IN
     SELECT p.oid FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE n.nspname = ns AND p.proname = 'retire' AND NOT pg_catalog.has_function_privilege(daemon, p.oid, 'EXECUTE')
+    WHERE n.nspname = ns AND p.proname IN ('retire', 'bury') AND NOT pg_catalog.has_function_privilege(daemon, p.oid, 'EXECUTE')
   LOOP
     EXECUTE 'GRANT EXECUTE ON FUNCTION ' || wish.oid::regprocedure::text || ' TO ' || pg_catalog.quote_ident(daemon);
   END LOOP;

@@ -7,12 +7,20 @@ WITH h AS MATERIALIZED (
          (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pgevict.lost) AS lost
 )
 SELECT h.target::text, h.floor, h.lost,
-       j.xid::text::bigint, j.seq, (extract(epoch FROM clock_timestamp() - j.at) * 1000)::float8,
-       j.layout, j.tbl, j.kind, j.op, j.classes, j.tuples, j.note,
-       j.there, pg_relation_filenode('pgevict.journal')
+       j.xid::text::bigint, j.seq, CASE WHEN isfinite(j.at) THEN extract(epoch FROM clock_timestamp() - j.at) * 1000 ELSE 0 END::float8,
+       j.layout, left(j.tbl, 300), j.kind, j.op,
+       CASE WHEN j.excess IS NULL THEN j.classes END, CASE WHEN j.excess IS NULL THEN j.tuples END, left(j.note, 1000),
+       j.there, pg_relation_filenode('pgevict.journal'), j.excess
 FROM h LEFT JOIN LATERAL (
   SELECT * FROM (
-    SELECT limited.*, count(*) OVER () AS there, coalesce(
+    SELECT limited.*, count(*) OVER () AS there,
+      -- What no trigger writes is not sent: a row has about 64 kB, or one tuple of values up to 1 MiB. Only what is
+      -- large as it is stored is looked at.
+      CASE WHEN pg_column_size(classes) > 65536 THEN pg_column_size(classes)
+           WHEN pg_column_size(tuples) > 67108864 THEN pg_column_size(tuples)
+           WHEN pg_column_size(tuples) > 65536 AND octet_length(array_to_string(tuples, '')) > 67108864
+           THEN octet_length(array_to_string(tuples, '')) END::bigint AS excess,
+      coalesce(
       sum(coalesce(pg_column_size(tuples), 0)) OVER (ORDER BY xid, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0
     ) AS before
     FROM (SELECT * FROM (

@@ -23,6 +23,8 @@ mod hypertables;
 mod lifecycle;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/poison.rs"]
+mod poison;
 #[path = "e2e/pooler.rs"]
 mod pooler;
 #[path = "e2e/queue.rs"]

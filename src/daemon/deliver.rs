@@ -1,6 +1,7 @@
 //! From changes to deletes: the middle of the path.
 
 use super::live::{Live, Step, Suppressed};
+use super::poison::{Poison, all};
 use super::statements::{Asker, Ended, Turn};
 use crate::config::model::{Mode, Op, TableName};
 use crate::flow::debounce::Verdict;
@@ -8,7 +9,7 @@ use crate::flow::ledger::Ticket;
 use crate::flow::proof::mode_of;
 use crate::observe::event::{Extent, KeyOutcome, Observation, Outcome, Statement};
 use crate::rules::layout::Layout;
-use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Target};
+use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Misfit, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::Kind;
 use crate::sink::position::portions;
@@ -47,47 +48,27 @@ impl Live<'_> {
         let mapper = Mapper::new(&config);
         let now = Instant::now();
         let mut keys = Keys::default();
+        // Once a page: who floods the journal with unknown layouts costs a statement a page, not one a row.
+        if changes.iter().any(|c| !self.layouts.contains_key(&c.layout)) {
+            self.learn_layouts().await;
+        }
+        let mut poison = Poison::default();
         for change in changes {
-            let (layout, what, extent) = self.readable(&change).await;
-            let Some(layout) = layout else { continue };
+            let (layout, mut what, mut extent) = self.readable(&change);
             let mut mapped = Mapped::default();
-            let extent = map(&mapper, &layout, &what, extent, &mut mapped);
+            if let Some(layout) = &layout
+                && let Err(misfit) = map(&mapper, layout, &what, &mut mapped)
+            {
+                (what.note, extent) = (Some(misfit.to_string()), Extent::Poison);
+            }
+            if extent == Extent::Poison {
+                poison.note(&change, what.note.as_deref().unwrap_or_default());
+            }
+            let Some(layout) = layout else { continue };
             self.enter(&layout, &what, extent, mapped, &change, ticket, turn, &mut keys, now);
         }
+        self.bury(poison, turn).await;
         self.delete(keys).await
-    }
-
-    /// The layout of a change and what it says. A change that cannot be read stands for its whole table: it is never
-    /// skipped (HAZARDS P9).
-    async fn readable(&mut self, change: &Change) -> (Option<Arc<Layout>>, What, Extent) {
-        let mut layout = self.layouts.get(&change.layout).cloned();
-        if layout.is_none() {
-            self.learn_layouts().await;
-            layout = self.layouts.get(&change.layout).cloned();
-        }
-        let why = match (&layout, &change.what) {
-            (Some(_), Ok(what)) => {
-                let extent = match what.kind {
-                    RowKind::Rows => Extent::Rows,
-                    RowKind::Whole => Extent::Whole,
-                    RowKind::Degraded => Extent::Degraded,
-                };
-                return (layout, what.clone(), extent);
-            }
-            (None, _) => format!("its layout {} is not known to the database", change.layout),
-            (_, Err(why)) => why.clone(),
-        };
-        let named = layout.or_else(|| self.current.iter().find(|l| l.table.to_string() == change.table).cloned());
-        if named.is_none() {
-            self.context.observer.report(Observation::Warning {
-                what: "a change of a table that no edge watches",
-                detail: format!("table `{}`: {why}; nothing is cached from it", change.table.escape_debug()),
-            });
-        }
-        let classes = named.as_ref().map(|l| (0..i32::try_from(l.classes.len()).unwrap_or(0)).collect());
-        let op = change.what.as_ref().map_or(Op::Truncate, |w| w.op);
-        let what = What { kind: RowKind::Degraded, op, classes, tuples: Vec::new(), note: Some(why) };
-        (named, what, Extent::Poison)
     }
 
     /// Reads the layouts again: `sql apply` may have run since.
@@ -338,28 +319,17 @@ impl Live<'_> {
     }
 }
 
-/// Maps what a change says; a misfit turns it into "whole table".
-fn map(mapper: &Mapper<'_>, layout: &Layout, what: &What, extent: Extent, out: &mut Mapped) -> Extent {
-    if what.kind == RowKind::Rows {
-        let fits = what.tuples.iter().try_for_each(|tuple| mapper.tuple(layout, tuple, out));
-        if fits.is_ok() {
-            return extent;
-        }
+/// Maps what a change says; what does not fit its layout is an error, and then everything the table's caches can hold is mapped.
+fn map(mapper: &Mapper<'_>, layout: &Layout, what: &What, out: &mut Mapped) -> Result<(), Misfit> {
+    let fits = match what.kind {
+        RowKind::Rows => what.tuples.iter().try_for_each(|tuple| mapper.tuple(layout, tuple, out)),
+        RowKind::Whole | RowKind::Degraded => mapper.whole(layout, what.op, what.classes.as_deref(), out),
+    };
+    if fits.is_err() {
         *out = Mapped::default();
-        let all: Vec<i32> = (0..i32::try_from(layout.classes.len()).unwrap_or(0)).collect();
-        let _ = mapper.whole(layout, what.op, Some(&all), out);
-        return Extent::Poison;
+        let _ = mapper.whole(layout, what.op, Some(&all(layout)), out);
     }
-    match mapper.whole(layout, what.op, what.classes.as_deref(), out) {
-        Ok(()) => extent,
-        Err(_) => {
-            // It names classes that its layout does not have: everything the table's caches can hold goes.
-            *out = Mapped::default();
-            let all: Vec<i32> = (0..i32::try_from(layout.classes.len()).unwrap_or(0)).collect();
-            let _ = mapper.whole(layout, what.op, Some(&all), out);
-            Extent::Poison
-        }
-    }
+    fits
 }
 
 fn in_turn(turn: Turn, repeat_after: Option<Duration>) -> bool {

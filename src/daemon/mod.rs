@@ -9,6 +9,7 @@ mod house;
 mod live;
 mod notify;
 mod passes;
+mod poison;
 mod repeats;
 mod standby;
 mod start;

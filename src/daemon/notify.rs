@@ -79,7 +79,14 @@ impl Live<'_> {
             detail: broken.why.to_string(),
         });
         let layout = broken.layout.filter(|id| self.layouts.contains_key(id))?;
-        Some(Change { layout, table: String::new(), what: Err(broken.why.to_string()), age: Duration::ZERO, read: now })
+        Some(Change {
+            layout,
+            table: String::new(),
+            what: Err(broken.why.to_string()),
+            place: None,
+            age: Duration::ZERO,
+            read: now,
+        })
     }
 
     /// A session of notify delivery begins: nobody knows what was missed.
@@ -152,6 +159,7 @@ fn change(statement: Notified, now: Instant) -> Change {
     Change {
         layout: statement.layout,
         table: String::new(),
+        place: None,
         what: Ok(What {
             kind: statement.kind,
             op: statement.op,

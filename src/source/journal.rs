@@ -21,6 +21,8 @@ pub struct Change {
     pub layout: i64,
     /// The table, as the configuration named it when the trigger was made; empty in notifications.
     pub table: String,
+    /// Transaction and number of its row in the journal; None for a notification.
+    pub place: Option<(i64, i64)>,
     /// How rows are named, what happened, and the rows; or what cannot be read about it.
     pub what: Result<What, String>,
     /// How long ago the trigger ran, by the server's clock.
@@ -119,24 +121,36 @@ impl Journal {
     }
 }
 
+/// What is read here was written by triggers, of this version or another, or by whoever may write into the journal: nothing of it is
+/// taken for granted, since a panic would come again with every replay.
 fn change(row: &Row, read: Instant) -> Change {
     let age: f64 = row.get(5);
     let (kind, op): (i8, i8) = (row.get(8), row.get(9));
     let what = || -> Result<What, String> {
-        Ok(What {
-            kind: RowKind::from_letter(kind.cast_unsigned()).ok_or_else(|| format!("kind {kind} is not known"))?,
-            op: Op::from_letter(op.cast_unsigned()).ok_or_else(|| format!("operation {op} is not known"))?,
-            classes: row.get(10),
-            tuples: match row.get::<_, Option<Raw<'_>>>(11) {
-                Some(raw) => payload::tuples(raw.0).map_err(|e| e.to_string())?,
-                None => Vec::new(),
-            },
-            note: row.get(12),
-        })
+        let kind = RowKind::from_letter(kind.cast_unsigned()).ok_or_else(|| format!("kind {kind} is not known"))?;
+        let op = Op::from_letter(op.cast_unsigned()).ok_or_else(|| format!("operation {op} is not known"))?;
+        if let Some(bytes) = row.get::<_, Option<i64>>(15) {
+            return Err(format!("its values have {bytes} bytes, more than any capture writes"));
+        }
+        let tuples = match row.get::<_, Option<Raw<'_>>>(11) {
+            Some(raw) => payload::tuples(raw.0).map_err(|e| e.to_string())?,
+            None => Vec::new(),
+        };
+        let classes =
+            row.try_get::<_, Option<Vec<i32>>>(10).map_err(|_| "its classes are no list of numbers".to_owned())?;
+        match kind {
+            RowKind::Rows if tuples.is_empty() => return Err("it is of kind r and has no tuples".to_owned()),
+            RowKind::Whole | RowKind::Degraded if classes.as_ref().is_some_and(Vec::is_empty) => {
+                return Err("its list of classes is empty".to_owned());
+            }
+            _ => {}
+        }
+        Ok(What { kind, op, classes, tuples, note: row.try_get(12).unwrap_or_default() })
     };
     Change {
         layout: row.get(6),
-        table: row.get::<_, Option<String>>(7).unwrap_or_default(),
+        table: row.try_get::<_, Option<String>>(7).ok().flatten().unwrap_or_default(),
+        place: Some((row.get::<_, Option<i64>>(3).unwrap_or_default(), row.get(4))),
         what: what(),
         age: Duration::from_secs_f64((age / 1000.0).clamp(0.0, 1e9)),
         read,

@@ -209,6 +209,18 @@ impl Side {
         }
     }
 
+    /// Copies journal rows that cannot be read, each by its place and with why.
+    ///
+    /// # Errors
+    /// What happened.
+    pub async fn bury(&self, rows: &[((i64, i64), String)]) -> Result<(), Failure> {
+        let sql = in_schema("SELECT pgevict.bury($1, $2, $3)", &self.schema);
+        let (places, whys): (Vec<(i64, i64)>, Vec<&str>) =
+            rows.iter().map(|(place, why)| (*place, why.as_str())).unzip();
+        let (xids, seqs): (Vec<i64>, Vec<i64>) = places.into_iter().unzip();
+        self.run(async |client| client.execute(&sql, &[&xids, &seqs, &whys]).await.map(drop)).await
+    }
+
     /// Advances the tail of the NOTIFY queue and tells how full it is, 0 to 1. A queue that an idle listener filled stays
     /// full until somebody calls this function (HAZARDS N7).
     ///

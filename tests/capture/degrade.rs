@@ -139,3 +139,20 @@ fn a_dropped_column_is_not_mistaken_for_a_variable_of_the_function() {
         w.check("DELETE FROM t", &["t d x {0}"]);
     }
 }
+
+#[test]
+fn copies_of_unreadable_rows_are_made_once_and_stay_bounded() {
+    let w = calls();
+    w.sql(
+        "INSERT INTO pgevict.journal (layout, tbl, kind, op) SELECT 1, 'calls', 'q', 'u' FROM generate_series(1, 1100)",
+    );
+    let bury = "SELECT pgevict.bury(array_agg(xid::text::bigint), array_agg(seq), array_agg('why'::text)) FROM (SELECT * FROM pgevict.journal ORDER BY seq LIMIT 600 OFFSET ";
+    let rest = ") AS j";
+    assert_eq!(w.db.text(&format!("{bury}0{rest}")).unwrap(), "600");
+    assert_eq!(w.db.text(&format!("{bury}0{rest}")).unwrap(), "0");
+    assert_eq!(w.db.text(&format!("{bury}500{rest}")).unwrap(), "500");
+    assert_eq!(w.db.text("SELECT count(*) FROM pgevict.poison").unwrap(), "1000");
+    w.sql("UPDATE pgevict.poison SET at = at - interval '31 days' WHERE seq > (SELECT max(seq) - 100 FROM pgevict.poison)");
+    w.db.text(&format!("{bury}1099{rest}"));
+    assert_eq!(w.db.text("SELECT count(*) FROM pgevict.poison").unwrap(), "900");
+}

@@ -223,11 +223,36 @@ fn the_migration_has_nothing_that_trips_a_migration_tool() {
 #[test]
 fn every_template_runs_as_it_stands() {
     let w = World::bare("SELECT", two_tables());
-    for file in ["schema", "journal", "grants", "capture", "capture_row", "capture_notify", "leftovers"] {
+    for file in ["schema", "journal", "poison", "grants", "capture", "capture_row", "capture_notify", "leftovers"] {
         let path = format!("{}/sql/{file}.sql", env!("CARGO_MANIFEST_DIR"));
         w.sql(&std::fs::read_to_string(path).unwrap());
     }
     w.sql("DROP FUNCTION pgevict.__function__");
     w.sql(&std::fs::read_to_string(format!("{}/sql/down.sql", env!("CARGO_MANIFEST_DIR"))).unwrap());
     assert!(w.db.text("SELECT 1 FROM pg_namespace WHERE nspname = 'pgevict'").is_none());
+}
+
+/// A publication FOR ALL TABLES that comes after pgevict: without a replica identity retention's DELETE would fail (HAZARDS B16).
+#[test]
+fn every_table_that_pgevict_deletes_from_or_updates_may_be_published() {
+    let w = World::new(SCHEMA, two_tables());
+    w.sql("CREATE PUBLICATION everything FOR ALL TABLES");
+    for n in 0..3 {
+        w.sql(&format!(
+            "INSERT INTO others VALUES ({n}, {n}); INSERT INTO pgevict.beacon (snap) VALUES (pg_current_snapshot())"
+        ));
+    }
+    w.sql("INSERT INTO pgevict.poison SELECT j.xid, j.seq, now() - interval '40 days', 'why', '{}' FROM pgevict.journal AS j");
+    let retire = "SELECT pgevict.retire(pg_current_snapshot(), 1)";
+    assert_eq!(w.db.text(retire).unwrap(), "1");
+    // The floor is inserted first and updated then; beacons and copies are deleted.
+    assert_eq!(w.db.text(retire).unwrap(), "1");
+    w.sql("SELECT pgevict.bury('{}', '{}', '{}')");
+    assert_eq!(w.db.text("SELECT count(*) FROM pgevict.beacon").unwrap(), "1");
+    assert_eq!(w.db.text("SELECT count(*) FROM pgevict.poison").unwrap(), "0");
+    // That this server enforces it: what has no identity cannot be deleted from.
+    w.sql("ALTER TABLE pgevict.journal DROP CONSTRAINT journal_pkey");
+    let refused = w.db.try_sql(retire).unwrap_err().to_string();
+    let why = w.db.try_sql(retire).unwrap_err().as_db_error().map_or(refused, |e| e.message().to_owned());
+    assert!(why.contains("replica identity"), "{why}");
 }

@@ -56,6 +56,7 @@ pub fn schema(settings: &Settings) -> Vec<Step> {
         vec![Step::new(format!("schema {}", settings.schema), file(include_str!("../../../sql/schema.sql")))];
     if settings.delivery == Delivery::Journal {
         steps.push(Step::new("journal", file(include_str!("../../../sql/journal.sql"))));
+        steps.push(Step::new("copies of unreadable rows", file(include_str!("../../../sql/poison.sql"))));
         steps.push(Step::new("token of the fill contract", file(include_str!("../../../sql/fills.sql"))));
     }
     steps
@@ -138,6 +139,13 @@ fn spaced(json: &str) -> String {
 #[must_use]
 pub fn retire_source(schema: &str) -> String {
     let sql = in_schema(include_str!("../../../sql/journal.sql"), schema);
+    sql.split("$body$").nth(1).unwrap_or_default().to_owned()
+}
+
+/// The same of the function `bury`.
+#[must_use]
+pub fn bury_source(schema: &str) -> String {
+    let sql = in_schema(include_str!("../../../sql/poison.sql"), schema);
     sql.split("$body$").nth(1).unwrap_or_default().to_owned()
 }
 

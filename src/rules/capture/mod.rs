@@ -9,7 +9,7 @@ mod migration;
 mod query;
 
 pub use function::{BELL_LOCK, Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
-pub use migration::{Step, down, leftovers, retire_source, schema, script, table, token_source, up};
+pub use migration::{Step, bury_source, down, leftovers, retire_source, schema, script, table, token_source, up};
 
 use crate::config::model::{Bell, CaptureLevel, Config, Delivery, TableName};
 use crate::rules::layout::{Layout, Source};

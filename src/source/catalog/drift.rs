@@ -27,7 +27,7 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
     let mut out = Vec::new();
     let mut report = |object: String, what: &str| out.push(Drift { object, what: what.to_owned() });
     let relations = installed.relations.as_deref().unwrap_or_default();
-    let journal: &[&str] = &["layout", "lost", "journal", "beacon", "floor", "sentinel", "history"];
+    let journal: &[&str] = &["layout", "lost", "journal", "beacon", "floor", "sentinel", "history", "poison"];
     let needed = if config.postgres.delivery == Delivery::Journal { journal } else { &journal[..2] };
     for name in needed {
         if !relations.iter().any(|r| r == name) {
@@ -35,11 +35,13 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
         }
     }
     if config.postgres.delivery == Delivery::Journal {
-        use crate::rules::capture::{retire_source, token_source};
+        use crate::rules::capture::{bury_source, retire_source, token_source};
         let name = &config.postgres.schema;
-        for (function, found, wanted) in
-            [("retire", &installed.retire, retire_source(name)), ("token", &installed.token, token_source(name))]
-        {
+        for (function, found, wanted) in [
+            ("retire", &installed.retire, retire_source(name)),
+            ("bury", &installed.bury, bury_source(name)),
+            ("token", &installed.token, token_source(name)),
+        ] {
             match found {
                 None => report(format!("function {schema}.{function}"), "is missing"),
                 Some(source) if *source != wanted => {
