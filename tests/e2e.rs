@@ -11,6 +11,8 @@ mod commands;
 mod demo;
 #[path = "e2e/faults/mod.rs"]
 mod faults;
+#[path = "e2e/fill_costs.rs"]
+mod fill_costs;
 #[path = "e2e/fill_storm.rs"]
 mod fill_storm;
 #[path = "e2e/fills.rs"]

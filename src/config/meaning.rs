@@ -154,6 +154,7 @@ fn covering(reader: &mut Reader<'_>, read: &Read<'_>) {
             if i < j && glob::covers(inner_whole, outer_whole) {
                 continue;
             }
+            guarded_alike(reader, outer, inner);
             let how =
                 if template.kind == Kind::Key && template.holes().is_empty() { "is the same key as" } else { "covers" };
             let message = format!("the whole form of `{}` {how} cache `{}`", outer.name, inner.name);
@@ -162,6 +163,20 @@ fn covering(reader: &mut Reader<'_>, read: &Read<'_>) {
             let context = format!("and takes `{}` with it", inner.name);
             reader.push(problem.context(&inner.template, context));
         }
+    }
+}
+
+/// Evictions of a cache that does not guard its fills leave no tombstone: late fills of keys that another cache guards
+/// would be stored after them.
+fn guarded_alike(reader: &mut Reader<'_>, outer: &CacheAt, inner: &CacheAt) {
+    let guards = |c: &CacheAt| c.guard.as_ref().is_some_and(|g| g.value);
+    let (guarded, open) = if guards(outer) { (outer, inner) } else { (inner, outer) };
+    if let Some(guard) = guarded.guard.as_ref().filter(|g| g.value && !guards(open)) {
+        let message =
+            format!("`{}` guards its fills, but `{}` evicts keys of it and does not", guarded.name, open.name);
+        let problem = Problem::error(codes::GUARD_OPEN, guard.place.clone(), message).context(&open.template, "these");
+        let help = format!("set `guard_fills = true` in [cache.{}] too, or give the two different prefixes", open.name);
+        reader.push(problem.help(help));
     }
 }
 

@@ -1,7 +1,9 @@
 //! `guard_fills`: no value read before a change is stored after the change was evicted. The applications here speak SQL
 //! and Lua only, as docs/fills.md tells them to.
 
+use crate::support::standby::{caught_up, promote, standby, url_of};
 use crate::support::{Db, Setup, World};
+use pgevict::cli::demo::servers::Down;
 use pgevict::sink::fill::SCRIPT;
 use redis::Commands as _;
 
@@ -189,13 +191,47 @@ fn a_token_from_before_a_crash_is_of_a_history_that_is_gone() {
     let w = world(&Setup { own_postgres: Some(&[]), ..setup() });
     let before = token(&w.connect());
     let mut server = w.pg.server();
-    server.down(pgevict::cli::demo::servers::Down::Crash);
+    server.down(Down::Crash);
     server.up().unwrap();
     drop(server);
     w.wait_ready();
     w.drain();
     assert_eq!(fill(&w, "user:1", before.as_deref(), USER), "history");
     assert_eq!(fill(&w, "user:1", token(&w.connect()).as_deref(), USER), "stored");
+}
+
+/// HAZARDS W4, P6: a standby cannot list what runs on its primary, so its tokens claim less.
+#[test]
+fn a_standby_may_store_what_it_has_replayed_and_a_promotion_ends_its_tokens() {
+    let mut w = World::new(&Setup { own_postgres: Some(&[]), ..setup() });
+    w.apply();
+    let other = standby(&w);
+    let url = url_of(&[&w.pg.server(), &other], &w.database);
+    w.set_env("PGEVICT_POSTGRES__URL", &url);
+    w.start();
+    w.wait_position();
+    caught_up(&w, &other);
+    let replica = Db::connect(&other.url(&w.database));
+    replica.sql("SELECT pg_wal_replay_pause()");
+    change(&w, "UPDATE users SET name = 'n' WHERE id = 1");
+    assert_eq!(fill(&w, "user:1", token(&replica).as_deref(), USER), "evicted", "it lags");
+    replica.sql("SELECT pg_wal_replay_resume()");
+    caught_up(&w, &other);
+    assert_eq!(fill(&w, "user:1", token(&replica).as_deref(), USER), "stored");
+    // Somebody writes on the primary for long: nothing after its beginning is certain on the standby.
+    let slow = w.connect();
+    slow.sql("BEGIN; UPDATE users SET name = 'slow' WHERE id = 3");
+    change(&w, "UPDATE users SET name = 'm' WHERE id = 1");
+    caught_up(&w, &other);
+    assert_eq!(fill(&w, "user:1", token(&replica).as_deref(), USER), "evicted");
+    assert_eq!(fill(&w, "user:1", token(&w.connect()).as_deref(), USER), "stored");
+    slow.sql("ROLLBACK");
+    let (before, mark) = (token(&replica), w.mark());
+    w.pg.server().down(Down::Crash);
+    promote(&other);
+    w.wait_line(mark, &["flushed", "user"]);
+    assert_eq!(fill(&w, "user:1", before.as_deref(), USER), "history");
+    assert_eq!(fill(&w, "user:1", token(&Db::connect(&other.url(&w.database))).as_deref(), USER), "stored");
 }
 
 #[test]

@@ -153,3 +153,22 @@ fn an_edge_keeps_its_child_table_in_view() {
     let via = l.classes.iter().flat_map(|c| &c.edges).filter_map(|e| e.via.clone()).collect::<Vec<_>>();
     assert_eq!(via, [TableName { schema: "public".into(), name: "leads".into() }]);
 }
+
+#[test]
+fn what_no_fill_can_name_is_told_from_what_one_names() {
+    let mut c = config();
+    c.caches = vec![cache("day", "day:{at|date}"), cache("list", "list:{at|date}:*"), cache("open", "open:{at|date}")];
+    c.caches[..2].iter_mut().for_each(|cache| cache.guard_fills = true);
+    c.tables = vec![table("calls", &["day", "list", "open"])];
+    let l = layout(&c, "calls");
+    let m = Mapper::new(&c);
+    let widened = |out: &Mapped| out.targets.iter().map(|(_, t)| t.widened).collect::<Vec<_>>();
+    for (value, expected) in [("2026-11-20", [false; 3]), ("no day", [true, true, false])] {
+        let mut out = Mapped::default();
+        m.tuple(&l, &tuple(&l, "day", &[Some(value)]), &mut out).unwrap();
+        assert_eq!(widened(&out), expected, "{value}");
+    }
+    let mut out = Mapped::default();
+    m.whole(&l, Op::Truncate, None, &mut out).unwrap();
+    assert_eq!(widened(&out), [true, true, false]);
+}
