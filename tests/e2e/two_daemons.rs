@@ -207,13 +207,13 @@ fn a_deployment_in_steps_leaves_no_cache_unproven_between_the_configurations() {
     w.kill9();
     let first = w.spawn_elsewhere(&older);
     first.wait_line(0, &["flushed user"]);
-    let before = record(&w)["pos"].clone();
     w.fill(&["usr:1"]);
     w.sql(CHANGE);
     w.wait_gone(&["usr:1"]);
-    w.wait_keys("the position to move on", |redis| {
-        let text: String = redis.hget("{pgevict}:position", "rec").unwrap_or_default();
-        serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|r| r["pos"].is_string() && r["pos"] != before)
+    w.wait_keys("the position to move past the change", |_| {
+        let record = record(&w);
+        let pos = record["pos"].as_str().unwrap_or("1:1:");
+        w.value(&format!("SELECT bool_and(pg_visible_in_snapshot(xid, '{pos}')) FROM pgevict.journal")) == "t"
     });
     assert!(!w.missing().contains("list:1"), "the older configuration does not know it\n{}", first.log().tail(40));
     first.kill9();
