@@ -9,6 +9,11 @@ SET statement_timeout = '8s';
 SET lock_timeout = '5s';
 SET idle_in_transaction_session_timeout = '15s';
 SET idle_session_timeout = '10s';
+-- A daemon that vanished with its machine: the server lets go of its connections, those too that hold no lock and may idle.
+SET tcp_keepalives_idle = 10;
+SET tcp_keepalives_interval = 3;
+SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 10000;
 SET search_path = pg_catalog, pg_temp;
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO, YMD';

@@ -71,6 +71,23 @@ fn a_clean_switchover_flushes_once_and_goes_on_with_the_old_primary_as_standby()
     delivers(&w, || on(&w, &other));
 }
 
+/// P6: a snapshot that is taken on a standby lies, and LISTEN fails there: it is never used.
+#[test]
+fn a_standby_alone_is_not_ready_until_it_is_promoted() {
+    let mut w = World::new(&setup(&[]));
+    w.apply();
+    let other = standby(&w);
+    let url = other.url(&w.database);
+    w.set_env("PGEVICT_POSTGRES__URL", &url);
+    w.start_unready(&[]);
+    w.wait_line(0, &["it is a standby", "list all hosts"]);
+    w.pgevict(&["ready"]).exits(1);
+    promote(&other);
+    w.wait_ready();
+    filled(&w);
+    delivers(&w, || on(&w, &other));
+}
+
 /// P5: after a failover the old primary still answers and stands first in the URL.
 #[test]
 fn an_old_primary_that_still_answers_is_left_for_the_new_one_and_never_used_again() {
