@@ -9,6 +9,8 @@ mod changes;
 mod commands;
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/drift.rs"]
+mod drift;
 #[path = "e2e/faults/mod.rs"]
 mod faults;
 #[path = "e2e/fill_costs.rs"]

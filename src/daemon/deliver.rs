@@ -65,6 +65,7 @@ impl Live<'_> {
                 poison.note(&change, what.note.as_deref().unwrap_or_default());
             }
             let Some(layout) = layout else { continue };
+            self.watch.coverage.saw(&layout.table, now);
             self.enter(&layout, &what, extent, mapped, &change, ticket, turn, &mut keys, now);
         }
         self.bury(poison, turn).await;

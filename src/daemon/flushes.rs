@@ -200,6 +200,7 @@ impl Live<'_> {
         if count == self.position.record().lost {
             return Ok(());
         }
+        self.watch.coverage.saw_all(Instant::now());
         match self.flushes.lost {
             Some(lost) if lost.count == count => {
                 if !lost.answered && now.xmin() >= lost.xmax {

@@ -5,6 +5,7 @@ use super::flushes::After;
 use super::house::{self, Queue};
 use super::live::{Live, Step};
 use crate::config::model::{Config, TableName};
+use crate::flow::coverage::Coverage;
 use crate::flow::fork::Lineage;
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
@@ -56,6 +57,8 @@ pub(super) struct Watch {
     flushing: Option<(Proven, String)>,
     /// The NOTIFY queue was filling at the last audit.
     pub(super) queue_filling: bool,
+    /// Whether rows move that nobody captures.
+    pub(super) coverage: Coverage,
 }
 
 /// Table → oid of each of its relations → its file and since when it belongs: DDL that changes rows silently changes these.
@@ -81,6 +84,7 @@ impl Watch {
             refused: BTreeMap::new(),
             flushing: None,
             queue_filling: false,
+            coverage: Coverage::default(),
         }
     }
 
@@ -188,6 +192,7 @@ impl Live<'_> {
         }
         self.take_note(&look);
         self.guard_due |= self.lacks_guard();
+        self.suspect(&look, now);
         if !self.watch.calm() {
             self.next_audit = self.next_audit.min(now + AUDIT_SOON);
         }
@@ -195,6 +200,29 @@ impl Live<'_> {
             self.learn_layouts().await;
         }
         self.compare(look).await
+    }
+
+    /// Tells of tables whose rows change though no trigger says so.
+    fn suspect(&mut self, look: &Look, now: Instant) {
+        // What is committed but not read yet explains more than what was read.
+        if self.journal.is_none() || self.batch.is_some() || !self.ledger.is_idle() {
+            return;
+        }
+        // Timescale writes into chunks by itself when it decompresses; a dead edge has been told of already.
+        for state in look.states.iter().filter(|s| s.live() && !s.hypertable) {
+            let Some(layout) = self.current.iter().find(|l| l.table == state.table) else { continue };
+            let moved = state.relations.iter().map(|r| (r.oid, r.moved)).collect();
+            if let Some(rows) = self.watch.coverage.audit(layout, moved, now) {
+                self.context.observer.report(Observation::Warning {
+                    what: "rows changed and no trigger told of it",
+                    detail: format!(
+                        "table {}: {rows} by the server's statistics, under session_replication_role = replica, or in transactions \
+                         that were rolled back; nothing was evicted for it",
+                        state.table
+                    ),
+                });
+            }
+        }
     }
 
     /// Sets and clears the conditions of edges that are not live.

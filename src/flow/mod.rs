@@ -1,6 +1,7 @@
 //! Floor 1: decisions over time, without sockets. Instants and nonces are arguments.
 
 pub mod bell;
+pub mod coverage;
 pub mod debounce;
 pub mod fork;
 pub mod ledger;
