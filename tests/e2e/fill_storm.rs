@@ -31,6 +31,8 @@ evict = ["item", "sums"]
 "#;
 /// What a transaction writes that rolls back: no committed version ever has it.
 const NEVER: i64 = 1_000_000_000;
+/// A value of no committed version, in the list of what is wrong.
+const PHANTOM: &str = "phantom";
 const STORM: Duration = Duration::from_secs(8);
 /// Slow fills are what the race needs; one in so many sleeps up to [`SLOW`].
 const SLOW_ONE_IN: u32 = 3;
@@ -229,9 +231,11 @@ fn storm(seed: u64, store: Store) -> (Vec<String>, String) {
             }
             faults.push(fault);
         }
-        storm.stop[0].store(true, Ordering::Relaxed);
+        // The flush that answers the last fault would heal everything: writers and fillers go on for a moment after it.
         w.wait_ready();
         w.drain();
+        std::thread::sleep(Duration::from_millis(SLOW));
+        storm.stop[0].store(true, Ordering::Relaxed);
         // Fills that were begun before the last change come now, the slowest after SLOW; then nothing is under way.
         std::thread::sleep(Duration::from_millis(2 * SLOW));
         storm.stop[1].store(true, Ordering::Relaxed);
@@ -242,9 +246,11 @@ fn storm(seed: u64, store: Store) -> (Vec<String>, String) {
         let cached: Option<String> = redis.get(key).unwrap();
         let truth = db.sql(&question(key).0)[0][0].clone();
         compared += usize::from(cached.is_some());
-        phantoms += usize::from(cached.as_ref().is_some_and(|v| v.parse().is_ok_and(|v: i64| v >= NEVER)));
+        let phantom = cached.as_ref().is_some_and(|v| v.parse().is_ok_and(|v: i64| v >= NEVER));
+        phantoms += usize::from(phantom);
         if cached.is_some() && cached != truth {
-            wrong.push(format!("{key}: cached {cached:?}, is {truth:?}"));
+            let what = if phantom { PHANTOM } else { "stale" };
+            wrong.push(format!("{key}: {what}, cached {cached:?}, is {truth:?}"));
         }
     }
     let words = storm.words.lock().unwrap().clone();
@@ -272,5 +278,6 @@ fn guarded_fills_leave_nothing_stale_and_nothing_that_was_never_committed() {
 fn the_same_storm_with_plain_sets_leaves_wrong_values() {
     let (wrong, told) = storm(seed(), Store::Plain);
     eprintln!("{} wrong; {told}", wrong.len());
-    assert!(!wrong.is_empty(), "the storm cannot tell: {told}");
+    let stale = wrong.iter().filter(|w| !w.contains(PHANTOM)).count();
+    assert!(stale > 0 && wrong.len() > stale, "the storm cannot tell: {stale} stale of {wrong:#?}\n{told}");
 }
