@@ -23,6 +23,8 @@ mod fills;
 mod forks;
 #[path = "e2e/hypertables.rs"]
 mod hypertables;
+#[path = "e2e/index.rs"]
+mod index;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;
 #[path = "e2e/limits.rs"]

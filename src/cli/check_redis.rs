@@ -108,6 +108,10 @@ fn attempts(config: &Config) -> Vec<(String, Cmd)> {
     if config.caches.iter().any(|c| c.guard_fills) {
         attempt(format!("read {state}:*"), cmd("HSCAN").arg(own("position")).arg(0));
     }
+    if crate::daemon::indexed::index(config).is_some() {
+        attempt("say HELLO".into(), &mut cmd("HELLO"));
+        attempt("track keys".into(), cmd("CLIENT").arg("TRACKING").arg("OFF"));
+    }
     attempt("run SCAN".into(), cmd("SCAN").arg(0).arg("MATCH").arg(format!("{state}:check:*")).arg("COUNT").arg(1));
     attempt("load scripts".into(), cmd("SCRIPT").arg("LOAD").arg("return 1"));
     // Twice in one script run: the record is written with an expected '' and deleted with the record it has just got.
@@ -159,10 +163,18 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
     }
     // Globs hold characters that a shell would take: quoted, as redis-cli's own prompt takes them too.
     let keys: Vec<String> = keys.iter().map(|k| format!("'{k}'")).collect();
+    let mut more = Vec::new();
+    if config.caches.iter().any(|c| c.guard_fills) {
+        more.push(" +hscan".to_owned());
+    }
+    if crate::daemon::indexed::index(config).is_some() {
+        let channel = String::from_utf8_lossy(&glob::escape(config.redis.state.as_bytes())).into_owned();
+        more.push(format!(" +hello +client|tracking +subscribe '&{channel}:*'"));
+    }
     let select = if config.redis.url.db == 0 { "" } else { "+select " };
     format!(
         "ACL SETUSER {user} on {} {select}+ping +info +scan +hget +hmget +hset +hdel +set +exists +unlink +eval +evalsha +script|load{}",
         keys.join(" "),
-        if config.caches.iter().any(|c| c.guard_fills) { " +hscan" } else { "" }
+        more.concat()
     )
 }

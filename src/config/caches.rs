@@ -45,6 +45,7 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         s.get(reader, "repeat_after").and_then(|f| reader.duration(f, &s.path("repeat_after"), "1ms"..="365d"));
     let allow_broad = s.get(reader, "allow_broad").and_then(|f| reader.boolean(f, &s.path("allow_broad")));
     let guard = s.get(reader, "guard_fills").and_then(|f| reader.boolean(f, &s.path("guard_fills")));
+    let index = s.get(reader, "index").and_then(|f| reader.boolean(f, &s.path("index")));
     s.not_built(reader, "warm");
     s.finish(reader);
     let allow_broad = allow_broad.is_some_and(|b| b.value);
@@ -84,6 +85,7 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         repeat_after: repeat_after.as_ref().map(|r| r.value),
         guard_fills: guard.as_ref().is_some_and(|g| g.value),
         allow_broad,
+        index: index.map_or(kind == Kind::Pattern, |i| i.value),
     });
     CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, cache }
 }

@@ -129,11 +129,13 @@ pub(super) fn limits<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a>>
         .and_then(|f| reader.integer(f, "limits.max_keys_per_change", 1..=1_000_000_000_000));
     let over = [("slow", OverLimit::Slow), ("refuse", OverLimit::Refuse)];
     let over = s.get(reader, "over_limit").and_then(|f| reader.choice(f, "limits.over_limit", &over));
+    let index_memory = s.get(reader, "index_memory").and_then(|f| reader.size(f, "limits.index_memory"));
     s.finish(reader);
     let limits = Limits {
         never_delete: never.iter().map(|n| n.value.clone()).collect(),
         max_keys_per_change: most.unwrap_or(100_000),
         over_limit: over.map(|o| o.value).unwrap_or_default(),
+        index_memory: index_memory.unwrap_or(128_000_000),
     };
     (limits, never)
 }

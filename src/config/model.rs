@@ -154,6 +154,8 @@ pub struct Limits {
     pub max_keys_per_change: u64,
     /// What happens past it.
     pub over_limit: OverLimit,
+    /// Bytes that the live key index may take; 0: there is none, SCAN serves all patterns. Default 128 MB.
+    pub index_memory: u64,
 }
 
 /// What happens when one pattern of one row change matches more than `max_keys_per_change` keys.
@@ -181,6 +183,8 @@ pub struct Cache {
     pub guard_fills: bool,
     /// A whole form that begins with a wildcard is meant.
     pub allow_broad: bool,
+    /// Redis reports its keys to the live key index. Default: true for a pattern, false for a key.
+    pub index: bool,
 }
 
 /// A table's name as the catalog has it: case-sensitive, unfolded.

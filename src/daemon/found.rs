@@ -1,7 +1,7 @@
-//! What a SCAN pass finds, on its way to being deleted: protection, limits, refusal.
+//! What a pass finds, on its way to being deleted: protection, limits, refusal.
 
 use super::live::{Live, Step};
-use super::passes::Wanted;
+use super::passes::{Lane, Wanted};
 use super::statements::Asker;
 use crate::config::model::OverLimit;
 use crate::observe::event::{Condition, Observation, Outcome};
@@ -10,30 +10,32 @@ use crate::sink::scan::Found;
 use std::time::Instant;
 
 impl Live<'_> {
-    /// What the pass under way reports.
-    pub(super) async fn found(&mut self, found: Found, now: Instant) -> Step {
+    /// What the pass of a lane reports.
+    pub(super) async fn found(&mut self, lane: Lane, found: Found, now: Instant) -> Step {
         match found {
-            Found::Keys(hits) => self.delete_found(hits, now).await,
+            Found::Keys(hits) => self.delete_found(lane, hits, now).await,
             Found::Broken(why) => Err(super::Ended::Down(crate::observe::event::Server::Redis, why)),
             Found::End { scanned } => {
-                let Some(mut running) = self.passes.running.take() else { return Ok(()) };
+                let Some(mut running) = self.passes.lane(lane).take() else { return Ok(()) };
                 for wanted in &mut running.wanted {
                     let outcome = self.end_pattern(wanted).await?;
                     self.answer(&wanted.askers, outcome, now).await?;
                 }
-                self.context.observer.report(Observation::PassDone {
-                    patterns: running.wanted.len(),
-                    scanned,
-                    deleted: running.deleted,
-                    took: now.saturating_duration_since(running.begun),
-                });
+                if lane == Lane::Scan {
+                    self.context.observer.report(Observation::PassDone {
+                        patterns: running.wanted.len(),
+                        scanned,
+                        deleted: running.deleted,
+                        took: now.saturating_duration_since(running.begun),
+                    });
+                }
                 Ok(())
             }
         }
     }
 
-    async fn delete_found(&mut self, hits: Vec<(Vec<u8>, Vec<usize>)>, now: Instant) -> Step {
-        let Some(running) = &mut self.passes.running else { return Ok(()) };
+    async fn delete_found(&mut self, lane: Lane, hits: Vec<(Vec<u8>, Vec<usize>)>, now: Instant) -> Step {
+        let Some(running) = self.passes.lane(lane) else { return Ok(()) };
         let mut gone: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
         for (key, which) in hits {
             if self.watch.protection.key(&key).is_some() {
@@ -57,9 +59,11 @@ impl Live<'_> {
         }
         for chunk in portions(&gone, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
+            self.leaving(&names);
             let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             self.context.observer.beat();
-            let Some(running) = &mut self.passes.running else { return Ok(()) };
+            self.left();
+            let Some(running) = self.passes.lane(lane) else { return Ok(()) };
             for ((_, which), was_there) in chunk.iter().zip(deleted) {
                 running.deleted += u64::from(was_there);
                 for i in which {
@@ -67,14 +71,14 @@ impl Live<'_> {
                 }
             }
         }
-        self.over_limit(now);
+        self.over_limit(lane, now);
         Ok(())
     }
 
     /// Alerts once for each pattern over its limit, and slows the pass down.
-    fn over_limit(&mut self, now: Instant) {
+    fn over_limit(&mut self, lane: Lane, now: Instant) {
         let limit = self.config.limits.max_keys_per_change;
-        let Some(running) = &mut self.passes.running else { return };
+        let Some(running) = self.passes.lane(lane) else { return };
         let mut slow = false;
         let mut alerts = Vec::new();
         for wanted in &mut running.wanted {
@@ -112,8 +116,10 @@ impl Live<'_> {
             }
             for chunk in portions(&held, Vec::len) {
                 let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
+                self.leaving(&names);
                 let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
                 self.context.observer.beat();
+                self.left();
                 wanted.deleted += gone.iter().filter(|g| **g).count() as u64;
             }
         }

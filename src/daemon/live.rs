@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::flushes::Flushes;
-use super::passes::Passes;
+use super::passes::{Lane, Passes};
 use super::repeats::Repeats;
 use super::statements::{Statements, Turn};
 use super::trust::Trust;
@@ -71,6 +71,8 @@ pub(super) struct Live<'a> {
     pub(super) ledger: Ledger,
     pub(super) debounce: Debounce<Suppressed>,
     pub(super) passes: Passes,
+    /// None where nothing is tracked: SCAN serves all patterns.
+    pub(super) indexed: Option<super::indexed::Indexed>,
     pub(super) statements: Statements,
     pub(super) flushes: Flushes,
     pub(super) repeats: Repeats,
@@ -114,7 +116,9 @@ enum Event {
     Control(Control),
     Rang(Option<(i32, String)>),
     Driver(String),
-    Found(Found),
+    Found(Lane, Found),
+    /// The walk that fills the index found something.
+    Filled(Found),
     Beacon(Result<(i64, Snapshot), String>),
     Audit(Result<super::watch::Look, String>),
     Timer,
@@ -134,7 +138,8 @@ impl Live<'_> {
                 Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
                 Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
                 Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),
-                Event::Found(found) => self.found(found, now).await,
+                Event::Found(lane, found) => self.found(lane, found, now).await,
+                Event::Filled(found) => self.fill(found, now),
                 Event::Beacon(outcome) => self.beacon_back(outcome, now).await,
                 Event::Audit(outcome) => self.audited(outcome, now).await,
                 Event::Timer => Ok(()),
@@ -174,7 +179,8 @@ impl Live<'_> {
                 self.watch.looking = None;
                 Event::Audit(outcome.unwrap_or_else(|e| Err(e.to_string())))
             }
-            found = self.passes.found() => Event::Found(found),
+            (lane, found) = self.passes.found() => Event::Found(lane, found),
+            found = super::indexed::filled(&mut self.indexed) => Event::Filled(found),
             () = tokio::time::sleep_until(until.into()) => Event::Timer,
         }
     }
@@ -196,6 +202,7 @@ impl Live<'_> {
             self.repeats.next_due(),
             self.flushes.next_due(),
             self.later.next_due(),
+            self.index_due(),
             self.drain_by,
         ] {
             at = at.min(deadline.unwrap_or(at));
@@ -241,6 +248,8 @@ impl Live<'_> {
         }
         self.flushes_due(now).await?;
         self.expire_slices(now).await?;
+        self.keep_index(now).await?;
+        self.answer_from_index(now).await?;
         self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
         let enforced = self.config.mode == crate::config::model::Mode::Enforce;
         let trusted = self.trust.earned(self.ledger.settled(), now);
@@ -413,6 +422,9 @@ impl Live<'_> {
         let (a, b) = (&old.postgres, &new.postgres);
         (&a.url, a.delivery, &a.schema, &a.channel, a.bell) == (&b.url, b.delivery, &b.schema, &b.channel, b.bell)
             && (&old.redis.url, &old.redis.state) == (&new.redis.url, &new.redis.state)
+            // What is tracked is settled with the connection. (Without a journal a new session would be a gap: there, patterns that
+            // are not covered are found by SCAN until the next one.)
+            && (self.journal.is_none() || super::indexed::index(old) == super::indexed::index(new))
     }
 
     /// Goes on with another configuration. Nothing is outstanding; what is unproven under it is found by the audit that

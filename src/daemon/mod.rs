@@ -6,6 +6,7 @@ mod fills;
 mod flushes;
 mod found;
 mod house;
+pub mod indexed;
 mod live;
 mod notify;
 mod passes;

@@ -1,6 +1,7 @@
 //! The start of a session: both servers, who they are, what was proven, from where to go on.
 
 use super::flushes::{After, Flushes};
+use super::indexed::{self, Indexed};
 use super::live::{HEARTBEAT, Live, postgres};
 use super::passes::Passes;
 use super::repeats::Repeats;
@@ -19,6 +20,7 @@ use crate::observe::event::{Condition, FlushReason, Observation, Server};
 use crate::rules::layout;
 use crate::sink::connect as redis_connect;
 use crate::sink::position::{self, Fault, Position};
+use crate::sink::tracking;
 use crate::source::connect::Connected;
 use crate::source::journal::Journal;
 use crate::source::session::{Candidate, Session, Unfit};
@@ -43,8 +45,9 @@ pub(super) async fn open<'a>(
 ) -> Result<Live<'a>, Ended> {
     let observer = &context.observer;
     // Redis first: without it no session is of use, and no connection of PostgreSQL is held while it is away.
-    let mut redis =
-        redis_connect::connect(&config.redis).await.map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
+    let (mut redis, tracking) = tracking::connect(&config.redis, indexed::index(config))
+        .await
+        .map_err(|e| Ended::Down(Server::Redis, e.to_string()))?;
     let redis_version = redis_connect::version(&mut redis).await;
     let memory = position::remember(&mut redis, &config.redis.state).await.map_err(redis_down)?;
 
@@ -115,6 +118,12 @@ pub(super) async fn open<'a>(
     // Said only now that Redis has let us write: one that answers and refuses (READONLY, MISCONF …) is still down.
     trust.greet(greeting(config, Server::Redis, redis_version), observer);
 
+    let tracking = tracking.unwrap_or_else(|refused| {
+        let detail =
+            format!("{refused}; patterns are found by SCAN, and `pgevict check` prints the ACL line that allows more");
+        observer.report(Observation::Warning { what: "Redis does not report its keys", detail });
+        None
+    });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
     let now = Instant::now();
@@ -125,6 +134,7 @@ pub(super) async fn open<'a>(
         ledger: Ledger::new(seen.clone()),
         debounce: Debounce::default(),
         passes: Passes::default(),
+        indexed: tracking.map(|tracking| Indexed::new(tracking, now)),
         statements: Statements::default(),
         flushes: Flushes::default(),
         repeats: if journal.is_some() { Repeats::new(config, &recorded, &seen, now) } else { Repeats::default() },

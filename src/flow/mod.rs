@@ -4,6 +4,7 @@ pub mod bell;
 pub mod coverage;
 pub mod debounce;
 pub mod fork;
+pub mod index;
 pub mod ledger;
 pub mod proof;
 pub mod record;

@@ -229,6 +229,17 @@ pub enum Observation {
         /// How long it took.
         took: Duration,
     },
+    /// The live key index can do something else than before.
+    Index {
+        /// `live`, `broken` or `full`.
+        state: &'static str,
+        /// Keys it holds.
+        keys: usize,
+        /// Bytes they take, about.
+        bytes: usize,
+        /// Since its walk began.
+        took: Duration,
+    },
     /// A pattern matched more than `max_keys_per_change`.
     OverLimit {
         /// The cache.

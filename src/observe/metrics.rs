@@ -102,6 +102,9 @@ pub(super) struct Metrics {
     passes: Counter,
     scanned_keys: Counter,
     over_limit: Count<1>,
+    index_live: Gauge,
+    index_keys: Gauge,
+    index_bytes: Gauge,
     retired_rows: Counter,
     position_moves: Counter,
     reloads: Count<1>,
@@ -146,6 +149,9 @@ impl Metrics {
             passes: add(r, "passes", "SCAN passes"),
             scanned_keys: add(r, "scanned_keys", "Keys that SCAN passes looked at"),
             over_limit: add(r, "over_limit", "Patterns that matched more than limits.max_keys_per_change"),
+            index_live: add(r, "index_live", "1 while the live key index answers patterns; SCAN does otherwise"),
+            index_keys: add(r, "index_keys", "Keys in the live key index"),
+            index_bytes: add(r, "index_bytes", "Memory of the live key index, about"),
             retired_rows: add(r, "retired_rows", "Journal rows that retention deleted"),
             position_moves: add(r, "position_conflicts", "How often somebody else had moved or lost the position"),
             reloads: add(r, "reloads", "Configuration reloads, by result"),
@@ -300,6 +306,12 @@ impl Metrics {
     /// `what` is a constant of the program, so the label is bounded.
     pub(super) fn warning(&self, what: &'static str) {
         self.warnings.get_or_create(&[("what", what.to_owned())]).inc();
+    }
+
+    pub(super) fn index(&self, keys: usize, bytes: usize, live: bool) {
+        self.index_live.set(i64::from(live));
+        self.index_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.index_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn journal_rows(&self, rows: u64) {

@@ -91,6 +91,22 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             ),
         )
         .at(LogLevel::Debug),
+        Observation::Index { state: "full", .. } => Notice::warn(
+            "index",
+            "the key index is full and was dropped: patterns are found by SCAN until the next session; raise \
+             limits.index_memory, or say `index = false` on the caches with the most keys"
+                .to_owned(),
+        ),
+        Observation::Index { state: "broken", .. } => Notice::info(
+            "index",
+            "the key index is filled again: Redis reported that any key may have changed; patterns are found by SCAN meanwhile"
+                .to_owned(),
+        )
+        .at(LogLevel::Debug),
+        Observation::Index { keys: count, bytes, took, .. } => Notice::info(
+            "index",
+            format!("the key index is live: {count} keys in {} kB (took={}); patterns need no SCAN now", bytes / 1000, millis(*took)),
+        ),
         Observation::OverLimit { cache, pattern, matched, refused } => {
             let pattern = shown(pattern, keys).map(|p| format!("{p} of ")).unwrap_or_default();
             let then = if *refused {

@@ -118,6 +118,11 @@ impl Observer {
         self.state().position = Some(position.to_owned());
     }
 
+    /// The live key index: how many keys, about how many bytes, whether it answers.
+    pub fn set_index(&self, keys: usize, bytes: usize, live: bool) {
+        self.0.metrics.index(keys, bytes, live);
+    }
+
     /// Rows in the journal, when it was counted or estimated.
     pub fn set_journal_rows(&self, rows: u64) {
         self.0.metrics.journal_rows(rows);
@@ -377,6 +382,7 @@ impl Observer {
                 state.book.totals.passes += 1;
                 metrics.pass(*scanned);
             }
+            Observation::Index { .. } => {}
             Observation::OverLimit { cache, .. } => {
                 metrics.over_limit(cache, state.edges.keys().any(|id| id.cache == *cache));
             }

@@ -50,7 +50,12 @@ pub(crate) fn config() -> Config {
             state: "{pgevict}".into(),
         },
         namespace: Namespace { prefix: String::new(), prefixes: vec![(None, String::new())] },
-        limits: Limits { never_delete: Vec::new(), max_keys_per_change: 100_000, over_limit: OverLimit::Slow },
+        limits: Limits {
+            never_delete: Vec::new(),
+            max_keys_per_change: 100_000,
+            over_limit: OverLimit::Slow,
+            index_memory: 128_000_000,
+        },
         caches: Vec::new(),
         tables: Vec::new(),
         admin: Admin { socket: "/run/pgevict/admin.sock".into(), listen: None },
@@ -63,7 +68,15 @@ pub(crate) fn config() -> Config {
 pub(crate) fn cache(name: &str, template: &str) -> Cache {
     let kind = if template.contains('*') { Kind::Pattern } else { Kind::Key };
     let template = Template::parse(template, kind).unwrap();
-    Cache { name: name.into(), template, ttl: None, repeat_after: None, guard_fills: false, allow_broad: false }
+    Cache {
+        name: name.into(),
+        template,
+        ttl: None,
+        repeat_after: None,
+        guard_fills: false,
+        allow_broad: false,
+        index: kind == Kind::Pattern,
+    }
 }
 
 /// A table of `public` with plain edges.

@@ -5,8 +5,11 @@
 //! with it.
 
 use crate::config::model::{Redis, RedisAddress};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    TlsCertificates,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -43,11 +46,30 @@ impl std::error::Error for ConnectError {}
 /// # Errors
 /// What happened, and what to do.
 pub async fn connect(redis: &Redis) -> Result<MultiplexedConnection, ConnectError> {
+    connect_with(redis, AsyncConnectionConfig::new(), ProtocolVersion::RESP2).await
+}
+
+/// The same in RESP3, in which the server may say something unasked; `pushed` hears it before any later reply is handed out.
+///
+/// # Errors
+/// As [`connect`]; also where the server or the ACL refuses HELLO.
+pub(super) async fn connect_resp3(
+    redis: &Redis,
+    pushed: impl AsyncPushSender,
+) -> Result<MultiplexedConnection, ConnectError> {
+    connect_with(redis, AsyncConnectionConfig::new().set_push_sender(pushed), ProtocolVersion::RESP3).await
+}
+
+async fn connect_with(
+    redis: &Redis,
+    config: AsyncConnectionConfig,
+    protocol: ProtocolVersion,
+) -> Result<MultiplexedConnection, ConnectError> {
     let fail = |what: String, remedy| ConnectError { to: redis.url.to_string(), what, remedy };
-    let client = client(redis).map_err(|e| fail(e, "see redis.url"))?;
+    let client = client(redis, protocol).map_err(|e| fail(e, "see redis.url"))?;
     // TCP_NODELAY is the crate's default only for `redis://` text; keep-alive is off by default: both are set in client().
     // One limit for all of it, below.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(RESPONSE_LIMIT));
+    let config = config.set_connection_timeout(None).set_response_timeout(Some(RESPONSE_LIMIT));
     let attempt = async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").query_async::<String>(&mut connection).await?;
@@ -66,7 +88,7 @@ pub async fn connect(redis: &Redis) -> Result<MultiplexedConnection, ConnectErro
     }
 }
 
-fn client(redis: &Redis) -> Result<Client, String> {
+fn client(redis: &Redis, protocol: ProtocolVersion) -> Result<Client, String> {
     let address = match &redis.url.address {
         RedisAddress::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
         RedisAddress::Tls { host, port } => {
@@ -74,7 +96,7 @@ fn client(redis: &Redis) -> Result<Client, String> {
         }
         RedisAddress::Unix(path) => ConnectionAddr::Unix(path.clone()),
     };
-    let mut login = RedisConnectionInfo::default().set_db(redis.url.db).set_skip_set_lib_name();
+    let mut login = RedisConnectionInfo::default().set_protocol(protocol).set_db(redis.url.db).set_skip_set_lib_name();
     if let Some(user) = &redis.url.username {
         login = login.set_username(user);
     }

@@ -4,3 +4,4 @@ pub mod connect;
 pub mod fill;
 pub mod position;
 pub mod scan;
+pub mod tracking;

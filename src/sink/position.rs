@@ -303,6 +303,30 @@ impl Position {
         Ok(value.unwrap_or_default())
     }
 
+    /// Comes back when everything that Redis said before is taken in: reports of tracked keys come on this connection.
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn fence(&mut self) -> Result<(), Fault> {
+        let nonce = format!("{}-{}", self.nonce, self.steps);
+        let echo: String =
+            redis::cmd("PING").arg(&nonce).query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+        if echo == nonce { Ok(()) } else { Err(odd()) }
+    }
+
+    /// Whether each of these keys is there. (EXISTS leaves the key's idle time alone, but counts as a hit or a miss.)
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>, Fault> {
+        let mut pipeline = redis::Pipeline::with_capacity(keys.len());
+        for key in keys {
+            pipeline.cmd("EXISTS").arg(key);
+        }
+        let there: Vec<u64> = pipeline.query_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+        Ok(there.into_iter().map(|n| n > 0).collect())
+    }
+
     /// Writes the record anew without moving it: finds a roll-back while nothing happens, keeps `alive` alive, and shows
     /// a waiting daemon that this one works. Tombstones that are old enough go.
     ///

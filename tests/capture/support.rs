@@ -129,13 +129,19 @@ pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
         repeat_after: None,
         guard_fills: false,
         allow_broad: false,
+        index: template.contains('*'),
     };
     Config {
         mode: Mode::Enforce,
         postgres,
         redis: Redis { url: RedisUrl { address, db: 0, username: None, password: None }, state: "{pgevict}".into() },
         namespace: Namespace { prefix: String::new(), prefixes: vec![(None, String::new())] },
-        limits: Limits { never_delete: Vec::new(), max_keys_per_change: 100_000, over_limit: OverLimit::Slow },
+        limits: Limits {
+            never_delete: Vec::new(),
+            max_keys_per_change: 100_000,
+            over_limit: OverLimit::Slow,
+            index_memory: 128_000_000,
+        },
         caches: caches.iter().map(cache).collect(),
         tables,
         admin: Admin { socket: "admin.sock".into(), listen: None },

@@ -27,7 +27,7 @@ fn world() -> World {
 }
 
 /// A request to the admin socket.
-fn ask(socket: &Path, target: &str) -> String {
+pub(crate) fn ask(socket: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

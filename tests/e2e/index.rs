@@ -1,0 +1,154 @@
+//! The live key index: patterns without a walk over the keyspace.
+
+use crate::commands::ask;
+use crate::support::{PATIENCE, Setup, World};
+use redis::Commands as _;
+use std::time::Instant;
+
+const SCHEMA: &str = "CREATE TABLE posts (id int PRIMARY KEY, user_id int, title text); INSERT INTO posts SELECT i, i, 't' FROM generate_series(1, 50) i";
+const CONFIG: &str = r#"
+[cache.posts]
+pattern = "posts:{user_id}:*"
+[cache.by_tag]
+pattern = "tags:{user_id}:*:{id}"
+[table.posts]
+evict = ["posts", "by_tag"]
+"#;
+
+fn world(config: &str) -> World {
+    let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.fill(&["posts:7:a", "posts:7:b", "posts:70:a", "posts:8:a", "tags:7:x:7", "tags:7:y:7", "tags:7:x:8", "other:7"]);
+    w
+}
+
+fn change(id: u32) -> String {
+    format!("UPDATE posts SET title = title || '.' WHERE id = {id}")
+}
+
+/// How many SCANs Redis has answered. Whoever asks is on a connection of its own.
+fn scans(w: &World) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut w.redis()).unwrap();
+    let of = stats.lines().find_map(|l| l.strip_prefix("cmdstat_scan:calls=")).unwrap_or("0,");
+    of.split(',').next().unwrap().parse().unwrap()
+}
+
+fn wait_live(w: &World, mark: usize) {
+    w.wait_line(mark, &["the key index is live"]);
+    // The first flush may still walk; what is committed now travels behind it.
+    w.drain();
+}
+
+#[test]
+fn once_it_is_live_a_pattern_needs_no_scan_and_deletes_exactly_its_keys() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    let before = scans(&w);
+    w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+    w.check(&change(8), &["posts:8:a"]);
+    w.check(
+        "TRUNCATE posts",
+        &["posts:7:a", "posts:7:b", "posts:70:a", "posts:8:a", "tags:7:x:7", "tags:7:y:7", "tags:7:x:8"],
+    );
+    assert_eq!(scans(&w), before);
+}
+
+#[test]
+fn a_key_that_is_written_just_before_the_commit_is_found() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    let (mut redis, db) = (w.redis(), w.connect());
+    let before = scans(&w);
+    for n in 0..300 {
+        // Acknowledged, then committed: the report may still be on its way when the change is read.
+        let key = format!("posts:7:{n}");
+        redis.set::<_, _, ()>(&key, "cached").unwrap();
+        db.sql(&change(7));
+        w.wait_gone(&[&key]);
+    }
+    assert_eq!(scans(&w), before);
+}
+
+#[test]
+fn after_a_flush_of_redis_it_is_filled_again_and_nothing_is_missed() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    let mark = w.mark();
+    // Of another database: a report without keys comes, and nothing has changed here.
+    let mut other = redis::Client::open(w.redis.borrow().url(1)).unwrap().get_connection().unwrap();
+    redis::cmd("FLUSHDB").query::<()>(&mut other).unwrap();
+    w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+    w.wait_line(mark, &["the key index is live"]);
+    w.check(&change(8), &["posts:8:a"]);
+}
+
+#[test]
+fn when_its_connection_is_cut_a_walk_serves_until_it_is_filled_again() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    for _ in 0..3 {
+        let mark = w.mark();
+        redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query::<i64>(&mut w.redis()).unwrap();
+        w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+        w.wait_line(mark, &["the key index is live"]);
+        w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+    }
+}
+
+#[test]
+fn keys_that_expired_do_not_pile_up() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    let mut redis = w.redis();
+    for n in 0..2_000 {
+        redis.pset_ex::<_, _, ()>(format!("posts:1:{n}"), "cached", 50).unwrap();
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut held = f64::MAX;
+    while held >= 100.0 {
+        assert!(Instant::now() < deadline, "the index still holds {held} keys");
+        let metrics = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
+        let line = metrics.lines().find_map(|l| l.strip_prefix("pgevict_index_keys "));
+        held = line.and_then(|v| v.parse().ok()).unwrap_or(f64::MAX);
+    }
+    w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+}
+
+#[test]
+fn a_full_index_is_dropped_and_walks_serve() {
+    let w = world(&format!("[limits]\nindex_memory = \"20kB\"\n{CONFIG}"));
+    wait_live(&w, 0);
+    let mark = w.mark();
+    let mut redis = w.redis();
+    for n in 0..5_000u64 {
+        redis.set::<_, _, ()>(format!("posts:1:{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), "cached").unwrap();
+    }
+    w.wait_line(mark, &["the key index is full"]);
+    w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+}
+
+#[test]
+fn what_is_not_to_be_tracked_is_found_by_a_walk() {
+    for config in [format!("[limits]\nindex_memory = \"0B\"\n{CONFIG}"), CONFIG.replace(":*\"", ":*\"\nindex = false")]
+    {
+        let w = world(&config);
+        let before = scans(&w);
+        w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+        assert!(scans(&w) > before);
+    }
+}
+
+#[test]
+fn a_user_who_may_not_track_is_served_by_walks_and_the_log_says_so() {
+    let mut w = World::new(&Setup { config: CONFIG, schema: SCHEMA, ..Setup::default() });
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "walker", "on", ">walks", "~*", "&*", "+@all", "-client|tracking"])
+        .query::<()>(&mut w.redis())
+        .unwrap();
+    let url = w.redis.borrow().url(0).replace("redis://", "redis://walker:walks@");
+    w.set_env("PGEVICT_REDIS__URL", &url);
+    w.apply();
+    w.start();
+    w.wait_line(0, &["Redis does not report its keys", "NOPERM"]);
+    w.fill(&["posts:7:a", "posts:8:a"]);
+    w.check(&change(7), &["posts:7:a"]);
+}
