@@ -123,7 +123,10 @@ impl<'a> Nemesis<'a> {
                 std::thread::sleep(between(100, 2500));
                 lock(&stage.redis).signal(Signal::SIGCONT);
             }
-            "kill clients" => self.redis("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"])?,
+            "kill clients" => {
+                self.redis("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"])?;
+                self.redis("CLIENT", &["KILL", "TYPE", "pubsub"])?
+            }
             "pause clients" => {
                 self.redis("CLIENT", &["PAUSE", &between(50, 2000).as_millis().to_string()])?;
             }

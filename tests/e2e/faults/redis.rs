@@ -417,6 +417,8 @@ fn a_password_that_is_asked_for_suddenly_needs_no_restart() {
         let mark = w.mark();
         tell(&mut admin, "CONFIG SET requirepass secret");
         tell(&mut admin, "CLIENT KILL TYPE normal SKIPME yes");
+        // The connection that hears which keys change counts as a subscriber.
+        tell(&mut admin, "CLIENT KILL TYPE pubsub");
         w.sql(CHANGE);
         w.wait_line(mark, &["Redis down", "the server wants a password"]);
         assert!(w.pgevict(&["ready"]).exits(1).out.contains("NOAUTH"));
@@ -479,6 +481,7 @@ fn killed_connections_are_replaced() {
     for _ in 0..3 {
         w.check_after("a change while all clients are killed", &GONE, || {
             tell(&mut w.redis(), "CLIENT KILL TYPE normal SKIPME yes");
+            tell(&mut w.redis(), "CLIENT KILL TYPE pubsub");
             w.sql(CHANGE);
         });
     }
@@ -493,6 +496,8 @@ fn a_server_that_takes_no_more_connections_is_waited_for() {
         let mark = w.mark();
         tell(&mut admin, "CONFIG SET maxclients 1");
         tell(&mut admin, "CLIENT KILL TYPE normal SKIPME yes");
+        // The connection that hears which keys change counts as a subscriber.
+        tell(&mut admin, "CLIENT KILL TYPE pubsub");
         w.sql(CHANGE);
         w.wait_line(mark, &["Redis down", "maxclients"]);
         tell(&mut admin, "CONFIG SET maxclients 1000");
