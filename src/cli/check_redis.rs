@@ -111,6 +111,7 @@ fn attempts(config: &Config) -> Vec<(String, Cmd)> {
     if crate::daemon::indexed::index(config).is_some() {
         attempt("say HELLO".into(), &mut cmd("HELLO"));
         attempt("track keys".into(), cmd("CLIENT").arg("TRACKING").arg("OFF"));
+        attempt("ask what a key takes".into(), cmd("MEMORY").arg("USAGE").arg(own("none")));
     }
     attempt("run SCAN".into(), cmd("SCAN").arg(0).arg("MATCH").arg(format!("{state}:check:*")).arg("COUNT").arg(1));
     attempt("load scripts".into(), cmd("SCRIPT").arg("LOAD").arg("return 1"));
@@ -169,7 +170,7 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
     }
     if crate::daemon::indexed::index(config).is_some() {
         let channel = String::from_utf8_lossy(&glob::escape(config.redis.state.as_bytes())).into_owned();
-        more.push(format!(" +hello +client|tracking +subscribe '&{channel}:*'"));
+        more.push(format!(" +hello +client|tracking +memory|usage +subscribe '&{channel}:*'"));
     }
     let select = if config.redis.url.db == 0 { "" } else { "+select " };
     format!(
