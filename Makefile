@@ -10,7 +10,7 @@ TEST_THREADS ?= 6
 STORM_SECONDS ?= 60
 STORM_SEED ?=
 
-.PHONY: help demo test test-matrix storm fmt lint servers build clean
+.PHONY: help demo test test-matrix storm storm-mutants fmt lint servers build clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -33,6 +33,10 @@ test-matrix: servers
 ## make storm        everything at once, with faults, for STORM_SECONDS (60) from STORM_SEED (a new one, printed)
 storm: servers
 	STORM_SECONDS=$(STORM_SECONDS) STORM_SEED=$(STORM_SEED) $(CARGO) test --locked --test storm -- --nocapture a_storm
+
+## make storm-mutants   plants bugs in the daemon, one after the other: each must be caught (15 minutes)
+storm-mutants: servers
+	$(CARGO) test --locked --features planted --test storm -- --nocapture every_planted_bug
 
 ## make lint         what must hold before any test runs
 lint:

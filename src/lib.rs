@@ -23,6 +23,7 @@ pub mod config;
 pub mod daemon;
 pub mod flow;
 pub mod observe;
+mod planted;
 pub mod rules;
 pub mod sink;
 pub mod source;

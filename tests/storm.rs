@@ -8,6 +8,9 @@
 mod client;
 #[path = "storm/fillers.rs"]
 mod fillers;
+#[cfg(feature = "planted")]
+#[path = "storm/mutants.rs"]
+mod mutants;
 #[path = "storm/nemesis.rs"]
 mod nemesis;
 #[path = "storm/run.rs"]

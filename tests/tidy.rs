@@ -47,7 +47,7 @@ fn floor(room: &str) -> Option<u8> {
         "daemon" => Some(3),
         "source" | "sink" | "warm" | "admin" => Some(2),
         "flow" | "observe" => Some(1),
-        "config" | "rules" => Some(0),
+        "config" | "rules" | "planted" => Some(0),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ use crate::flow::debounce::Debounce;
 use crate::flow::ledger::Ledger;
 use crate::flow::proof::Proven;
 use crate::observe::event::{Condition, Observation, Server};
+use crate::planted;
 use crate::rules::layout::Layout;
 use crate::rules::payload::notify::Assembler;
 use crate::rules::snapshot::Snapshot;
@@ -149,7 +150,11 @@ impl Live<'_> {
                 ended => ended,
             };
             if let Err(ended) = step {
-                return self.explained(ended);
+                // A reload that was asked for outlives the session that dies while it drains.
+                return match (self.draining.take(), ended) {
+                    (Some(reload @ Ended::Reload(_)), Ended::Down(..) | Ended::Moved(_) | Ended::TooOld) => reload,
+                    (_, ended) => self.explained(ended),
+                };
             }
         }
     }
@@ -246,6 +251,11 @@ impl Live<'_> {
         if self.roomy() {
             self.repeats_due(now).await?;
         }
+        if planted::is("listen-late") && self.bell.asleep() && planted::first(self.position.nonce()) {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let listen = format!("LISTEN {}", crate::rules::sql::ident(&self.config.postgres.channel));
+            self.session.connected.client.batch_execute(&listen).await.map_err(|e| postgres(&e))?;
+        }
         self.flushes_due(now).await?;
         self.expire_slices(now).await?;
         self.keep_index(now).await?;
@@ -296,11 +306,17 @@ impl Live<'_> {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
         }
         if !found && batch.is_none() {
+            if planted::is("idle-move") && self.proven && self.ledger.is_idle() {
+                self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
+            }
             self.ledger.pass_over(&page.target);
             self.seen = page.target;
             return Ok(());
         }
         self.dirty = true;
+        if planted::is("position-first") && self.proven {
+            self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
+        }
         let ticket = batch.map_or_else(|| self.ledger.open(page.target.clone()), |b| b.ticket);
         self.deliver(std::mem::take(&mut page.changes), Some(ticket), Turn::First).await?;
         match page.next {
@@ -353,7 +369,8 @@ impl Live<'_> {
         }
         self.next_beacon = now + BEACON_PACE;
         self.next_tick = now + SLOW_TICK;
-        let (side, snapshot) = (self.side.clone(), self.ledger.settled().clone());
+        let done = if planted::is("position-first") { &self.seen } else { self.ledger.settled() };
+        let (side, snapshot) = (self.side.clone(), done.clone());
         self.beacon = Some(tokio::spawn(async move { side.beacon(&snapshot).await.map(|n| (n, snapshot)) }));
     }
 

@@ -43,8 +43,6 @@ pub(super) struct Watch {
     pub(super) looking: Option<JoinHandle<Result<Look, String>>>,
     /// Edges whose capture is not live, with the remedy.
     dead: BTreeMap<(TableName, String), String>,
-    /// Conditions that were set for them.
-    told: BTreeSet<(TableName, String)>,
     /// The edges that Redis knows as proven.
     pub(super) proven: Proven,
     /// The tables' files, as Redis remembers them: JSON of [`Files`].
@@ -76,7 +74,6 @@ impl Watch {
         Self {
             looking: None,
             dead: BTreeMap::new(),
-            told: BTreeSet::new(),
             // Unreadable memory is no memory: everything is unproven then.
             proven: serde_json::from_str(proven).unwrap_or_default(),
             tables: tables.to_owned(),
@@ -239,12 +236,13 @@ impl Live<'_> {
             let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
             self.context.observer.condition(condition, Some(why.clone()));
         }
-        let now: BTreeSet<_> = self.watch.dead.keys().cloned().collect();
-        for (table, cache) in self.watch.told.difference(&now) {
-            let condition = Condition::NotLive { table: table.clone(), cache: cache.clone() };
-            self.context.observer.condition(condition, None);
+        // What an earlier session said, too: the trigger may have come back while there was none.
+        for (condition, ..) in self.context.observer.conditions() {
+            let Condition::NotLive { table, cache } = &condition else { continue };
+            if self.watch.is_live(table, cache) {
+                self.context.observer.condition(condition, None);
+            }
         }
-        self.watch.told = now;
     }
 
     /// Compares with what Redis remembers: unproven edges and changed files are flushed.

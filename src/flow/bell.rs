@@ -5,6 +5,7 @@
 //! daemon sleeps only while it holds the lock exclusively *and* one more poll, begun after it got the lock, was
 //! empty. Every writer that skipped the ring had ended by then, so that poll saw it (HAZARDS 3.4).
 
+use crate::planted;
 use std::time::{Duration, Instant};
 
 /// Between two polls while changes come. Short enough not to be felt, long enough that 200 polls a second cost
@@ -72,7 +73,9 @@ impl Bell {
 
     /// The answer of `pg_try_advisory_lock`.
     pub fn locked(&mut self, got: bool, now: Instant) {
-        if got {
+        if got && planted::is("wake-up-lost") {
+            self.state = State::Asleep { since: now };
+        } else if got {
             self.state = State::Confirming;
         } else if let State::Polling { due, pace, untried, .. } = &mut self.state {
             *untried = false;

@@ -6,6 +6,7 @@
 //! size, so that they are bounded in Redis and here. All of it are fields of the position's hash: lost together or not
 //! at all.
 
+use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -112,7 +113,10 @@ impl Tombstones {
         let name: Arc<[u8]> = name.into();
         let size = name.len() + OVERHEAD;
         if self.batches.back().is_none_or(|b| b.number != self.number) {
-            let (number, snapshot) = (self.number, target.clone());
+            let (number, mut snapshot) = (self.number, target.clone());
+            if planted::is("weak-tombstone") {
+                snapshot = self.floor.clone().unwrap_or(snapshot);
+            }
             let bytes = snapshot.to_string().len() + OVERHEAD;
             self.bytes += bytes;
             self.batches.push_back(Batch { number, snapshot, begun: now, names: Vec::new(), bytes });

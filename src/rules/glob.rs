@@ -86,7 +86,7 @@ fn class(pattern: &[u8], mut at: usize, byte: u8) -> (bool, usize) {
 /// Appends `literal` to `out` so that, outside a class, it matches itself and nothing else.
 pub fn escape_into(out: &mut Vec<u8>, literal: &[u8]) {
     for &b in literal {
-        if matches!(b, b'*' | b'?' | b'[' | b']' | b'\\') {
+        if !crate::planted::is("unescaped-glob") && matches!(b, b'*' | b'?' | b'[' | b']' | b'\\') {
             out.push(b'\\');
         }
         out.push(b);

@@ -7,6 +7,7 @@
 use super::connect::{describe, remedy};
 use crate::flow::record::Record;
 use crate::flow::tombstones::{BATCH, FLOOR, GUARDED, HISTORY, TOMBSTONE, Tombstones, Writes};
+use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind, Value};
@@ -116,7 +117,7 @@ pub async fn remember(connection: &mut MultiplexedConnection, state: &str) -> Re
         .await
         .map_err(|e| fault(&e))?;
     Ok(Memory {
-        record: fields.0.unwrap_or_default(),
+        record: planted::saved().or(fields.0).unwrap_or_default(),
         edges: fields.1.unwrap_or_default(),
         tables: fields.2.unwrap_or_default(),
     })
@@ -148,7 +149,7 @@ impl Position {
     ) -> Result<Self, Fault> {
         let mut position = Self {
             connection,
-            script: Script::new(include_str!("apply.lua")),
+            script: Script::new(planted::script(include_str!("apply.lua"))),
             keys: ["position", "nothing", "alive"].map(|name| format!("{state}:{name}")),
             record,
             written: found,
@@ -165,6 +166,12 @@ impl Position {
     /// deleted (HAZARDS B11). Only then the scripts refresh `…:alive`; otherwise they take it away at once.
     pub fn vouch(&mut self, alive: bool) {
         self.alive = alive;
+    }
+
+    /// This session's own.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
     }
 
     /// What the record says.
@@ -214,8 +221,17 @@ impl Position {
         change(&mut record);
         self.steps += 1;
         record.step = format!("{}-{}", self.nonce, self.steps);
+        if !keys.is_empty() && planted::is("last-page-only") {
+            record.clone_from(&self.record);
+        }
         let text = record.to_text();
-        let answer = self.call(keys, &text, writes).await?;
+        let answer = match self.call(keys, &text, writes).await {
+            Err(Fault::Redis(_)) if !keys.is_empty() && planted::is("reply-ignored") => {
+                return Ok(vec![true; keys.len()]);
+            }
+            answer => answer?,
+        };
+        planted::save(&text);
         self.record = record;
         self.written = text;
         Ok(answer)

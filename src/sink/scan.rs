@@ -7,6 +7,7 @@
 use super::connect;
 use super::position::fault;
 use crate::config::model::Redis;
+use crate::planted;
 use crate::rules::matcher::Matcher;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -63,7 +64,7 @@ async fn walk(redis: &Redis, patterns: Vec<Vec<u8>>, sender: &mpsc::Sender<Found
     let mut connection = connect::connect(redis).await.map_err(|e| e.to_string())?;
     let matcher = Matcher::new(patterns);
     let pattern = matcher.scan_match();
-    let (mut cursor, mut scanned) = (0u64, 0u64);
+    let (mut cursor, mut scanned) = (planted::left_at(), 0u64);
     loop {
         let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
             .arg(cursor)
@@ -85,6 +86,7 @@ async fn walk(redis: &Redis, patterns: Vec<Vec<u8>>, sender: &mpsc::Sender<Found
         if !hits.is_empty() && sender.send(Found::Keys(hits)).await.is_err() {
             return Ok(scanned);
         }
+        planted::leave_at(next);
         if next == 0 {
             return Ok(scanned);
         }

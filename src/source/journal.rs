@@ -2,6 +2,7 @@
 
 use super::session::{Session, in_schema};
 use crate::config::model::Op;
+use crate::planted;
 use crate::rules::payload::{self, Raw, RowKind, Tuple};
 use crate::rules::snapshot::Snapshot;
 use std::time::{Duration, Instant};
@@ -75,7 +76,11 @@ impl Journal {
     /// # Errors
     /// A journal of another form, or a lost connection.
     pub async fn prepare(session: &Session) -> Result<Self, tokio_postgres::Error> {
-        let text = in_schema(include_str!("../../sql/page.sql"), &session.schema);
+        let mut text = in_schema(include_str!("../../sql/page.sql"), &session.schema);
+        if planted::is("id-cursor") {
+            // Everything above the highest id: what was still open then is forgotten.
+            text = text.replace("= ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))", "IS NULL");
+        }
         Ok(Self { page: session.connected.client.prepare(&text).await? })
     }
 

@@ -6,6 +6,7 @@
 use super::connect::{self, Connected};
 use crate::config::model::{Delivery, Postgres};
 use crate::flow::fork::Lineage;
+use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use crate::rules::sql;
 use tokio_postgres::Client;
@@ -151,7 +152,9 @@ impl Candidate {
     pub async fn begin(self, postgres: &Postgres) -> Result<Session, Unfit> {
         let failed = |e: &tokio_postgres::Error| self.failed(e);
         let client = &self.connected.client;
-        client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
+        if !planted::is("listen-late") {
+            client.batch_execute(&format!("LISTEN {}", sql::ident(&postgres.channel))).await.map_err(|e| failed(&e))?;
+        }
         let schema = sql::ident(&postgres.schema);
         let row = client.query_one(include_str!("../../sql/identity.sql"), &[&schema]).await.map_err(|e| failed(&e))?;
         let (journal, layouts): (Option<u32>, Option<u32>) = (row.get(4), row.get(5));

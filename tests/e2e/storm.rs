@@ -96,3 +96,66 @@ fn a_capture_lost_before_the_first_start_is_answered_after_its_commit() {
     writer.sql("COMMIT");
     w.wait_gone(&["user:1"]);
 }
+
+/// R9: a cursor means nothing to a server that was restarted. The pass is long enough to be cut in its middle.
+#[test]
+fn a_pass_that_lost_its_server_begins_again() {
+    let config = "[cache.users]\npattern = \"users:{id}:*\"\n[table.users]\nevict = [\"users\"]\n";
+    let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.wait_position();
+    let fill = "for n = 1, 150000 do redis.call('SET', 'other:' .. n, n) end \
+                for n = 1, 2000 do redis.call('SET', 'users:1:' .. n, n) end";
+    redis::cmd("EVAL").arg(fill).arg(0).exec(&mut w.redis()).unwrap();
+    redis::cmd("SAVE").exec(&mut w.redis()).unwrap();
+    let left = |redis: &mut redis::Connection| -> usize {
+        let script = "local n = 0 for i = 1, 2000 do n = n + redis.call('EXISTS', 'users:1:' .. i) end return n";
+        redis::cmd("EVAL").arg(script).arg(0).query(redis).unwrap_or(2000)
+    };
+    w.sql("UPDATE users SET name = 'x' WHERE id = 1");
+    // The pass is under way when its first keys are gone.
+    w.wait_keys("a pass to begin", |redis| left(redis) < 2000);
+    let mut server = w.redis.borrow_mut();
+    server.kill();
+    server.up().unwrap();
+    drop(server);
+    w.wait_keys("every key to go", |redis| left(redis) == 0);
+}
+
+/// Ready is what the daemon says about now: a trigger that came back while no session was there is no reason any more.
+#[test]
+fn a_trigger_that_is_mended_while_no_session_lives_is_forgotten() {
+    let w = world();
+    w.sql("ALTER TABLE users DISABLE TRIGGER USER");
+    let mark = w.mark();
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGHUP));
+    w.wait_line(mark, &["not_ready", "user is not live"]);
+    w.redis.borrow_mut().kill();
+    w.wait_line(mark, &["disconnected", "Redis"]);
+    w.sql("ALTER TABLE users ENABLE TRIGGER USER");
+    w.redis.borrow_mut().up().unwrap();
+    w.wait_ready();
+}
+
+/// A reload drains first; a session that dies meanwhile takes the request along, not the new configuration.
+#[test]
+fn a_reload_is_not_forgotten_when_its_drain_fails() {
+    let config =
+        CONFIG.replace("evict = [\"user\"]", "debounce = \"50m\"\nevict = [\"user\"]").replace("\"300ms\"", "\"10ms\"");
+    let w = World::running(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });
+    settled(&w, 1);
+    // The second change owes a delete at the window's end, or when the daemon drains; Redis refuses it then.
+    w.fill(&["user:1"]);
+    w.sql("UPDATE users SET name = 'x' WHERE id = 1");
+    w.wait_gone(&["user:1"]);
+    w.sql("UPDATE users SET name = 'y' WHERE id = 1");
+    w.drain();
+    let refuse = |on: &str| {
+        redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(on).exec(&mut w.redis()).unwrap();
+    };
+    let mark = w.mark();
+    refuse("1");
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGHUP));
+    w.wait_line(mark, &["NOREPLICAS"]);
+    refuse("0");
+    w.wait_line(mark, &["\"event\":\"reloaded\""]);
+}

@@ -5,7 +5,10 @@
 //! late does not store, and one that finds out afterwards, or does not know whether its SET arrived, deletes the key. A real
 //! application sets a `repeat_after` that no fill exceeds; here, servers are frozen for seconds.
 //!
-//! Caches without `repeat_after` are filled under a lock on their rows: no change can be committed before the SET.
+//! Guarded caches are filled through the fill script, however late, from whatever snapshot, also inside transactions that
+//! have written: the script refuses what may be stale, and nobody takes anything back.
+//!
+//! Caches without either are filled under a lock on their rows: no change can be committed before the SET.
 
 use super::client::{Db, cache};
 use super::shop::{Family, Key, LONGEST_FILL};
@@ -18,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Keys of one look.
-const LOOK: usize = 12;
+const LOOK: usize = 16;
 /// For each answer of Redis.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -31,11 +34,17 @@ pub(crate) struct Filler<'a> {
     trace: &'a Trace,
     /// Keys that may hold what was read too long ago; they go before anything else is done.
     doubtful: Vec<String>,
+    /// The fill script, from the documentation.
+    script: redis::Script,
+    /// The application's own bug on purpose: it stores plainly what should go through the script.
+    unguarded: bool,
 }
 
 /// Fills until `stop`, and until nothing doubtful is left.
 pub(crate) fn fill(stage: &Stage, trace: &Trace, keys: &[Key], seed: u64, stop: &AtomicBool) {
-    let mut filler = Filler { rng: StdRng::seed_from_u64(seed), keys, trace, doubtful: Vec::new() };
+    let script = redis::Script::new(include_str!("../../docs/fills/fill.lua"));
+    let rng = StdRng::seed_from_u64(seed);
+    let mut filler = Filler { rng, keys, trace, doubtful: Vec::new(), script, unguarded: stage.unguarded };
     while !stop.load(Ordering::Relaxed) || !filler.doubtful.is_empty() {
         let Ok(mut redis) = cache(&stage.redis_url, PATIENCE) else {
             std::thread::sleep(Duration::from_millis(20));
@@ -74,8 +83,9 @@ impl Filler<'_> {
         let names: Vec<&str> = keys.iter().map(|k| k.name.as_str()).collect();
         let cached: Vec<Option<String>> = redis.mget(&names).ok()?;
         let missing = keys.into_iter().zip(cached).filter(|(_, c)| c.is_none()).map(|(k, _)| k);
-        let (locked, plain): (Vec<&Key>, Vec<&Key>) = missing.partition(|k| k.is_locked());
-        if locked.is_empty() && plain.is_empty() {
+        let (locked, others): (Vec<&Key>, Vec<&Key>) = missing.partition(|k| k.is_locked());
+        let (guarded, plain): (Vec<&Key>, Vec<&Key>) = others.into_iter().partition(|k| k.guard().is_some());
+        if locked.is_empty() && plain.is_empty() && guarded.is_empty() {
             std::thread::sleep(Duration::from_millis(1));
         }
         for key in locked.into_iter().take(3) {
@@ -83,6 +93,9 @@ impl Filler<'_> {
         }
         if !plain.is_empty() {
             self.plain(db, redis, &plain)?;
+        }
+        if !guarded.is_empty() {
+            self.guarded(db, redis, &guarded)?;
         }
         self.take_back(redis).ok()
     }
@@ -135,6 +148,58 @@ impl Filler<'_> {
             Err(e) if e.is_io_error() || e.is_connection_dropped() || e.is_timeout() => None,
             _ => Some(()),
         }
+    }
+
+    /// Reads values and the token in one statement, may dawdle far longer than any second delete waits, and leaves the rest
+    /// to the script.
+    fn guarded(&mut self, db: &Db, redis: &mut redis::Connection, keys: &[&Key]) -> Option<()> {
+        let questions: Vec<String> = keys.iter().map(|k| format!("({})", k.question())).collect();
+        let question = format!("SELECT pgevict.token(), {}", questions.join(", "));
+        let pause = Duration::from_millis(match self.rng.random_range(0..40) {
+            0 => self.rng.random_range(200..2500),
+            1..8 => self.rng.random_range(1..100),
+            _ => 0,
+        });
+        let answer = match self.rng.random_range(0..8) {
+            0 | 1 => db.rows("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").and_then(|_| {
+                std::thread::sleep(pause);
+                db.rows(&format!("{question}; COMMIT"))
+            }),
+            2 => db.rows(&format!("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY; {question}; COMMIT")),
+            // What is read here will never have been: its transaction has written, and rolls back.
+            3 => db.rows(&format!(
+                "BEGIN; UPDATE items SET v = -v WHERE id = 1 + {} % 200; {question}; ROLLBACK",
+                pause.as_millis()
+            )),
+            _ => db.rows(&question),
+        };
+        let Ok(rows) = answer else { return db.rows("ROLLBACK").is_ok().then_some(()) };
+        std::thread::sleep(pause);
+        let mut row = rows.into_iter().find(|row| row.len() == keys.len() + 1)?.into_iter();
+        let token = row.next().flatten().unwrap_or_default();
+        for (key, value) in keys.iter().zip(row) {
+            let value = value.unwrap_or_else(|| NOTHING.into());
+            let Some((cache, template)) = key.guard() else { continue };
+            let said: redis::RedisResult<String> = if self.unguarded {
+                redis.set(&key.name, &value).map(|()| "stored".to_owned())
+            } else {
+                let mut call = self.script.key("{pgevict}:position");
+                call.key(&key.name).arg(&token).arg(3_600_000).arg(&value).arg("").arg(cache).arg(template);
+                call.invoke(redis)
+            };
+            let what: String = value.chars().take(120).collect();
+            self.trace.event(&key.name, format!("fill says {said:?}, token {token}: {what}"));
+            match said {
+                Ok(said) if said == "stored" => Counts::add(&self.trace.counts.fills),
+                Ok(said) if ["mismatch", "malformed"].contains(&said.as_str()) => {
+                    self.trace.harm(format!("the fill of {} is refused: {said}", key.name));
+                }
+                Ok(_) => Counts::add(&self.trace.counts.fills_refused),
+                Err(e) if e.is_io_error() || e.is_connection_dropped() || e.is_timeout() => return None,
+                Err(_) => {}
+            }
+        }
+        Some(())
     }
 
     /// Stores while the rows are locked. A lock that may be lost before the COMMIT answers makes the key doubtful.

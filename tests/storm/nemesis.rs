@@ -27,7 +27,7 @@ pub(crate) struct Fault {
 }
 
 /// All faults, with how often they are drawn.
-const FAULTS: [(&str, u32); 30] = [
+const FAULTS: [(&str, u32); 31] = [
     ("kill daemon", 6),
     ("stop daemon", 3),
     ("freeze daemon", 4),
@@ -45,6 +45,7 @@ const FAULTS: [(&str, u32); 30] = [
     ("out of memory", 3),
     ("misconf", 2),
     ("noreplicas", 3),
+    ("refuse briefly", 4),
     ("readonly", 3),
     ("lose position", 2),
     ("terminate backends", 6),
@@ -60,6 +61,10 @@ const FAULTS: [(&str, u32); 30] = [
     ("disable trigger", 1),
 ];
 
+/// Faults after which everything is flushed, and rightly so. In a storm's last third they would hide what went wrong before.
+const FLUSHING: [&str; 7] =
+    ["flushall", "lose position", "crash backend", "crash postgres", "lose commits", "lock journal", "disable trigger"];
+
 /// The faults of a seed. `only` restricts them, to reduce a failure.
 pub(crate) fn schedule(seed: u64, lasts: Duration, only: &[String]) -> Vec<Fault> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -67,7 +72,9 @@ pub(crate) fn schedule(seed: u64, lasts: Duration, only: &[String]) -> Vec<Fault
     let mut all = Vec::new();
     let mut at = Duration::ZERO;
     while at < lasts && !drawn.is_empty() {
-        let (name, _) = drawn.choose_weighted(&mut rng, |(_, weight)| *weight).unwrap();
+        let last_third = at >= lasts * 2 / 3 && only.is_empty();
+        let weight = |(name, weight): &&(&str, u32)| if last_third && FLUSHING.contains(name) { 0 } else { *weight };
+        let (name, _) = drawn.choose_weighted(&mut rng, weight).unwrap();
         let pause = Duration::from_millis(rng.random_range(100..1200));
         // Most faults take some time themselves; the schedule's end is where the nemesis stops, not this list.
         at += pause + Duration::from_millis(200);
@@ -134,6 +141,8 @@ impl<'a> Nemesis<'a> {
             "out of memory" => self.out_of_memory(between(200, 1500))?,
             "misconf" => self.misconf(between(200, 1500))?,
             "noreplicas" => self.with_setting("min-replicas-to-write", "1", "0", between(100, 2000))?,
+            // Over before the position is due: whoever ignores what a delete was answered has lost it.
+            "refuse briefly" => self.with_setting("min-replicas-to-write", "1", "0", between(5, 80))?,
             "readonly" => {
                 self.redis("REPLICAOF", &["127.0.0.1", "1"])?;
                 std::thread::sleep(between(50, 1500));

@@ -8,7 +8,7 @@ use pgevict::cli::demo::servers::{Down, Postgres, Redis};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A thread that panicked has said why; the others must still be able to end the servers.
@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) redis_url: String,
     folder: TempDir,
     env: Vec<(String, String)>,
+    /// Whether the fillers ignore the fill contract: the one planted bug that is the application's.
+    pub(crate) unguarded: bool,
     /// Highest resident size of any daemon, in kB.
     pub(crate) rss: Mutex<u64>,
 }
@@ -58,6 +60,7 @@ impl Stage {
             redis_url,
             folder,
             env,
+            unguarded: planted == Some("plain-fills"),
             rss: Mutex::new(0),
         };
         let db = Db::connect(&stage.pg_url).unwrap();
@@ -192,6 +195,18 @@ impl Stage {
     /// A session of the harness itself, or None while the server is away.
     pub(crate) fn db(&self) -> Option<Db> {
         Db::connect(&self.pg_url).ok()
+    }
+
+    /// Both, as soon as the servers are there: a crash recovery may be under way.
+    pub(crate) fn both(&self) -> Option<(Db, redis::Connection)> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let (Some(db), Some(cache)) = (self.db(), self.cache()) {
+                return Some((db, cache));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
     }
 
     /// A connection of the harness itself, or None while the server is away.

@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) transactions: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) fills: AtomicU64,
+    /// By the script of guarded caches.
+    pub(crate) fills_refused: AtomicU64,
     pub(crate) taken_back: AtomicU64,
     pub(crate) reads: AtomicU64,
 }

@@ -145,7 +145,7 @@ impl Writer<'_> {
                 self.renew("docs", &doc, &also)
             }
             93..98 => {
-                let (id, word) = (self.rng.random_range(1..=40), self.word());
+                let (id, word) = (self.rng.random_range(1..=200), self.word());
                 // The column has one of two names; the other statement changes no row.
                 format!(
                     "DO $do$ BEGIN UPDATE held SET owner = {word}, v = nextval('versions') WHERE id = {id}; \
@@ -153,14 +153,24 @@ impl Writer<'_> {
                      UPDATE held SET holder = {word}, v = nextval('versions') WHERE id = {id}; END $do$; "
                 )
             }
+            98 => self.poison(),
             _ => {
-                // A journal row that nobody can read stands for its whole table (HAZARDS P9).
-                let spoil =
-                    ["layout = -1", "kind = '?'", "op = '?'", "classes = '{99}', kind = 'w'"][item as usize % 4];
-                let change = self.renew("items", &item.to_string(), "");
-                format!("{change}UPDATE pgevict.journal SET {spoil} WHERE xid = pg_current_xact_id(); ")
+                let ids = self.ids(ITEMS);
+                self.renew("items", &ids, "")
             }
         }
+    }
+
+    /// Rarely, a journal row that nobody can read: it stands for its whole table (HAZARDS P9), and so hides what went wrong
+    /// with single rows before.
+    fn poison(&mut self) -> String {
+        let doc = self.rng.random_range(1..=DOCS);
+        let change = self.renew("docs", &doc.to_string(), "");
+        if doc % 4 > 0 {
+            return change;
+        }
+        let spoil = ["layout = -1", "kind = '?'", "op = '?'", "classes = '{99}', kind = 'w'"][doc as usize / 4 % 4];
+        format!("{change}UPDATE pgevict.journal SET {spoil} WHERE xid = pg_current_xact_id(); ")
     }
 
     fn part(&mut self) -> String {

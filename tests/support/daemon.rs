@@ -10,6 +10,10 @@ use std::sync::Arc;
 pub(crate) fn pgevict(args: &[&str], env: &[(String, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgevict"));
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("NO_COLOR", "1");
+    if cfg!(feature = "planted") {
+        // The bug on purpose that this test must catch (tests/storm/mutants.rs).
+        command.envs(std::env::var("PLANTED").map(|bug| ("PLANTED", bug)));
+    }
     command.envs(env.iter().map(|(k, v)| (k, v)));
     command
 }
