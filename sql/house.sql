@@ -14,7 +14,13 @@ WITH past AS MATERIALIZED (
 SELECT pg_notification_queue_usage(),
   ARRAY(SELECT id FROM pgevict.layout),
   pg_stat_get_live_tuples('pgevict.journal'::regclass),
-  pg_total_relation_size('pgevict.journal'::regclass),
+  -- The file never shrinks (no truncation by vacuum), so what is in it is estimated: rows by the newest hundred's size, 140 bytes
+  -- each for what is not in `tuples`, index included. Without statistics the file counts.
+  CASE WHEN pg_stat_get_live_tuples('pgevict.journal'::regclass) = 0 THEN pg_total_relation_size('pgevict.journal'::regclass)
+  ELSE least(pg_total_relation_size('pgevict.journal'::regclass), pg_stat_get_live_tuples('pgevict.journal'::regclass) * coalesce((
+    SELECT 140 + avg(coalesce(pg_column_size(j.tuples), 0))
+    FROM (SELECT tuples FROM pgevict.journal ORDER BY xid DESC, seq DESC LIMIT 100) AS j
+  ), 0))::bigint END,
   -- Only where there is something to retire; beacons alone wait until they are a hundred.
   CASE WHEN past.n - (SELECT min(n) FROM pgevict.beacon) > 100 OR EXISTS (
     SELECT FROM pgevict.journal AS j WHERE j.xid < pg_snapshot_xmax(past.kept) AND pg_visible_in_snapshot(j.xid, past.kept)

@@ -14,7 +14,7 @@ pub struct House {
     pub layouts: Vec<i64>,
     /// Rows in the journal, by the server's statistics.
     pub rows: u64,
-    /// Its size on disk in bytes, index included.
+    /// About how many bytes its rows take on disk, index included.
     pub bytes: u64,
     /// What is older than `retention`, where there is something of it to retire.
     pub kept: Option<Snapshot>,

@@ -179,3 +179,24 @@ fn the_journal_stays_bounded_while_redis_is_away() {
         assert!(std::time::Instant::now() < deadline, "the journal is kept though nobody can read it");
     }
 }
+
+/// The file of a journal never shrinks; what counts is what is in it.
+#[test]
+fn a_journal_that_was_large_once_keeps_what_retention_promises() {
+    let config = "[postgres]\njournal_max_bytes = \"1MB\"\n[cache.title]\nkey = \"title:{title}\"\n\
+                  [table.posts]\nevict = [\"title\"]";
+    let w = World::new(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.apply();
+    w.sql("INSERT INTO posts SELECT n, 1, md5(n::text) FROM generate_series(1000, 41000) n");
+    w.sql("DELETE FROM pgevict.journal");
+    w.sql("UPDATE posts SET title = 'kept' WHERE id = 1000");
+    w.sql("ANALYZE pgevict.journal");
+    let bytes = |sql: &str| w.value(sql).parse::<u64>().unwrap();
+    assert!(bytes("SELECT pg_total_relation_size('pgevict.journal')") > 1_000_000);
+    let house = include_str!("../../sql/house.sql").replace("$1", "3600").replace("$2", "86400");
+    assert!(
+        bytes(&format!(
+            "SELECT pg_total_relation_size FROM ({house}) AS h (queue, layouts, rows, pg_total_relation_size)"
+        )) < 10_000
+    );
+}
