@@ -1,6 +1,8 @@
 -- One page of the batch visible($2) \ visible($1): $1 what was seen already, $2 the target or NULL for "now", behind row
 -- ($3, $4), at most $5 rows or about $6 bytes of values as they are stored, compressed. One statement reads the snapshot, the floor, the counter of lost captures and the rows, so that they belong
 -- together: a row is in exactly one such difference, whatever the order of commits. Times are ages: no clock is compared.
+-- One lower bound and not two: beside a second one, "xid >= xmax", the index would be walked from row ($3, $4) on, which
+-- for a first page is its very beginning (seq begins at 1).
 WITH h AS MATERIALIZED (
   SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS target,
          (SELECT snap::text FROM pgevict.floor) AS floor,
@@ -25,7 +27,10 @@ FROM h LEFT JOIN LATERAL (
     ) AS before
     FROM (SELECT * FROM (
     (SELECT * FROM pgevict.journal
-     WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND (xid, seq) > ($3::text::xid8, $4::bigint)
+     WHERE (xid, seq) > (
+         greatest($3::text::xid8, pg_snapshot_xmax($1::text::pg_snapshot)),
+         CASE WHEN $3::text::xid8 < pg_snapshot_xmax($1::text::pg_snapshot) THEN 0 ELSE $4::bigint END
+       )
        AND pg_visible_in_snapshot(xid, h.target)
      ORDER BY xid, seq LIMIT $5)
     UNION ALL

@@ -145,7 +145,7 @@ impl Live<'_> {
                 Event::Audit(outcome) => self.audited(outcome, now).await,
                 Event::Timer => Ok(()),
             };
-            let step = match step {
+            let step = match step.and_then(|()| self.no_gap()) {
                 Ok(()) => self.due(Instant::now()).await,
                 ended => ended,
             };
@@ -170,12 +170,15 @@ impl Live<'_> {
     async fn next_event(&mut self) -> Event {
         let until = self.next_deadline(Instant::now());
         let draining = self.draining.is_some();
+        // In notify delivery what rings is the change itself: it waits, within limits, while memory is full.
+        let hears = self.journal.is_some() || self.roomy();
+        let (notifications, passes) = (&mut self.session.connected.notifications, &mut self.passes);
+        let indexed = &mut self.indexed;
         tokio::select! {
             biased;
             () = self.context.stop.cancelled(), if !draining => Event::Stop,
             why = &mut self.session.connected.driver => Event::Driver(why.unwrap_or_else(|e| e.to_string())),
             Some(control) = recv(&self.context.control), if !draining => Event::Control(control),
-            rang = self.session.connected.notifications.recv() => Event::Rang(rang),
             outcome = finished(&mut self.beacon) => {
                 self.beacon = None;
                 Event::Beacon(outcome.unwrap_or_else(|e| Err(e.to_string())))
@@ -184,8 +187,14 @@ impl Live<'_> {
                 self.watch.looking = None;
                 Event::Audit(outcome.unwrap_or_else(|e| Err(e.to_string())))
             }
-            (lane, found) = self.passes.found() => Event::Found(lane, found),
-            found = super::indexed::filled(&mut self.indexed) => Event::Filled(found),
+            // Neither before the other: a flood of either must not starve the other one.
+            event = async {
+                tokio::select! {
+                    rang = notifications.recv(), if hears => Event::Rang(rang),
+                    (lane, found) = passes.found() => Event::Found(lane, found),
+                    found = super::indexed::filled(indexed) => Event::Filled(found),
+                }
+            } => event,
             () = tokio::time::sleep_until(until.into()) => Event::Timer,
         }
     }

@@ -9,13 +9,15 @@ use crate::rules::payload::notify::{Assembler, Broken, Limits, Notified, Step as
 use crate::rules::template::Kind;
 use crate::source::journal::{Change, What};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Statements of 64 kB at most, so 1 024 of them are 64 MB at the very worst; slices of one transaction come in one go.
 const SLICES: Limits = Limits { open: 1024, bytes: 32 << 20, age: Duration::from_secs(10) };
 /// Statements that are delivered together at most.
 const PAGE: usize = 512;
+/// Tuples after which such a page ends, at about 200 bytes each with the keys they name; one statement alone brings at
+/// most 8 192.
+const PAGE_TUPLES: usize = 16_384;
 /// Second deletes that are remembered. Beyond, the oldest promise is broken, and it is said so.
 const MOST_LATER: usize = 100_000;
 
@@ -36,26 +38,33 @@ impl Later {
 }
 
 impl Live<'_> {
+    /// Notifications that were thrown away are changes that nobody knows: the session ends, and the next one begins with
+    /// what `on_gap` says. In journal delivery they rang for what the next poll finds anyway.
+    pub(super) fn no_gap(&self) -> Step {
+        if self.journal.is_some() || !self.session.connected.notifications.overflowed() {
+            return Ok(());
+        }
+        let why = "notifications came faster than they could be worked off: this is a gap";
+        Err(Ended::Down(Server::Postgres, why.into()))
+    }
+
     /// A payload came.
     pub(super) async fn notified(&mut self, sender: i32, payload: &str, now: Instant) -> Step {
-        if self.session.connected.overflowed.load(Ordering::Acquire) {
-            return Err(Ended::Down(
-                Server::Postgres,
-                "notifications came faster than they could be kept: this is a gap".into(),
-            ));
-        }
-        let mut changes = Vec::new();
+        let (mut changes, mut tuples) = (Vec::new(), 0);
         let mut next = Some((sender, payload.to_owned()));
         // What is there already goes in the same page: a burst costs one script, not one each.
         while let Some((sender, payload)) = next.take() {
             for slice in self.assembler.take(sender, &payload, now) {
                 match slice {
                     Slice::Pending => {}
-                    Slice::Complete(statement) => changes.push(change(*statement, now)),
+                    Slice::Complete(statement) => {
+                        tuples += statement.tuples.len();
+                        changes.push(change(*statement, now));
+                    }
                     Slice::Broken(broken) => changes.extend(self.broken(&broken, now)),
                 }
             }
-            if changes.len() < PAGE {
+            if changes.len() < PAGE && tuples < PAGE_TUPLES {
                 next = self.session.connected.notifications.try_recv().ok();
             }
         }

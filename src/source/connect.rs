@@ -4,25 +4,20 @@
 //! one (FACTS). The driver task here polls it and hands notifications on without ever waiting: a listener that stops
 //! reading would hold back vacuum.
 
+use super::notifications::{self, Notifications};
 use super::tls;
 use crate::config::model::{ChannelBinding, PgHost, PgUrl, SslMode};
 use crate::flow::fork::{BEHIND_REMEDY, Lineage};
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 
 /// A setting of our own, sent with the log-in, that means nothing: a pooler refuses it or swallows it, PostgreSQL keeps it. Asked
 /// for before anything is set: behind a pooler, what a session sets (`search_path` …) is left to the application's own statements.
 const MARK: &str = "pgevict.direct";
-
-/// Notifications that wait for the daemon. In journal delivery one is as good as many; in notify delivery an
-/// overflow is a gap, and says so. 64 Ki payloads of 8 kB are the 512 MB that bound it at worst, 1 MB in practice.
-const WAITING_NOTIFICATIONS: usize = 1 << 16;
 
 /// Between two questions whether the server still answers. Together with [`ANSWER_LIMIT`] it makes 13 s, within which a
 /// dead peer is noticed: also one whose kernel, or whose firewall, still acknowledges every packet, which no keep-alive
@@ -39,10 +34,8 @@ const PATIENT_LIMIT: Duration = Duration::from_secs(75);
 pub struct Connected {
     /// Sends statements.
     pub client: Arc<Client>,
-    /// What LISTEN brings, as `(process id of the sender, payload)`; ends when the connection does.
-    pub notifications: mpsc::Receiver<(i32, String)>,
-    /// Set when notifications had to be thrown away.
-    pub overflowed: Arc<AtomicBool>,
+    /// What LISTEN brings; ends when the connection does.
+    pub notifications: Notifications,
     /// Ends with the reason when the connection does.
     pub driver: tokio::task::JoinHandle<String>,
     /// The same reason, for the statement that meets the end.
@@ -284,9 +277,8 @@ where
 {
     let (client, mut connection) = config.connect(tls).await.map_err(|e| refusal(&e))?;
     let client = Arc::new(client);
-    let (sender, notifications) = mpsc::channel(WAITING_NOTIFICATIONS);
-    let overflowed = Arc::new(AtomicBool::new(false));
-    let (flag, ended) = (overflowed.clone(), Arc::new(OnceLock::new()));
+    let (sender, notifications) = notifications::channel();
+    let ended = Arc::new(OnceLock::new());
     let (pulse, reason) = (pulse(client.clone(), limit), ended.clone());
     let driver = tokio::spawn(async move {
         let mut pulse = Box::pin(pulse);
@@ -296,11 +288,7 @@ where
                 why = &mut pulse => break why,
             };
             match message {
-                Some(Ok(AsyncMessage::Notification(n))) => {
-                    if sender.try_send((n.process_id(), n.payload().to_owned())).is_err() {
-                        flag.store(true, Ordering::Release);
-                    }
-                }
+                Some(Ok(AsyncMessage::Notification(n))) => sender.hand_on(n.process_id(), n.payload()),
                 Some(Ok(_)) => {}
                 Some(Err(e)) => break describe(&e),
                 None => break "the connection was closed".to_owned(),
@@ -309,7 +297,7 @@ where
         // Said before the connection is dropped: whoever waits for an answer asks for the reason then.
         reason.get_or_init(|| why).clone()
     });
-    Ok(Connected { client, notifications, overflowed, driver, ended, host: host.clone(), version: 0 })
+    Ok(Connected { client, notifications, driver, ended, host: host.clone(), version: 0 })
 }
 
 /// Ends when the server does not answer any more; says so.

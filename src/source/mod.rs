@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod connect;
 pub mod house;
 pub mod journal;
+pub mod notifications;
 pub mod session;
 pub mod side;
 pub mod tls;

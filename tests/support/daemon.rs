@@ -67,6 +67,10 @@ impl Daemon {
         self.0.log()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.0.signal(signal);
     }

@@ -1,5 +1,6 @@
 //! What breaks around the daemon, and that no stale key survives it. Journal delivery: that is its promise.
 
+mod bounds;
 mod network;
 mod proxy;
 mod redis;
