@@ -2,6 +2,7 @@
 
 pub mod control;
 mod deliver;
+mod drain;
 mod fills;
 mod flushes;
 mod found;
