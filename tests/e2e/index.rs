@@ -16,7 +16,7 @@ evict = ["posts", "by_tag"]
 "#;
 
 fn world(config: &str) -> World {
-    let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    let w = World::running(&Setup { config, schema: SCHEMA, indexed_marker: true, ..Setup::default() });
     w.fill(&["posts:7:a", "posts:7:b", "posts:70:a", "posts:8:a", "tags:7:x:7", "tags:7:y:7", "tags:7:x:8", "other:7"]);
     w
 }
@@ -130,7 +130,8 @@ fn a_full_index_is_dropped_and_walks_serve() {
 fn what_is_not_to_be_tracked_is_found_by_a_walk() {
     for config in [format!("[limits]\nindex_memory = \"0B\"\n{CONFIG}"), CONFIG.replace(":*\"", ":*\"\nindex = false")]
     {
-        let w = world(&config);
+        let w = World::running(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });
+        w.fill(&["posts:7:a", "posts:7:b", "posts:8:a", "tags:7:x:7", "tags:7:y:7"]);
         let before = scans(&w);
         w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
         assert!(scans(&w) > before);

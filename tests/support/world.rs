@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The marker: a table and two caches of the harness. A change of it travels behind all earlier ones.
+/// The marker: a table and two caches of the harness. A change of it travels behind all earlier ones. Its pattern is found by
+/// a walk unless the test says otherwise: what the index answers is not behind the walks that are under way.
 const MARKER_CONFIG: &str = r#"
 [cache.zz_mark]
 key = "zz_mark:{id}"
 [cache.zz_marks]
 pattern = "zz_marks:{id}:*"
+index = false
 [table.zz_marker]
 mode = "enforce"
 evict = ["zz_mark", "zz_marks"]
@@ -33,11 +35,21 @@ pub(crate) struct Setup<'a> {
     /// Settings of a PostgreSQL of its own; None: the shared one.
     pub(crate) own_postgres: Option<&'a [(&'a str, &'a str)]>,
     pub(crate) redis: &'a [(&'a str, &'a str)],
+    /// Whether the harness's own pattern is answered by the index: then nothing walks, and walks are not waited for.
+    pub(crate) indexed_marker: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { delivery: Delivery::Journal, config: "", schema: "", prefix: "", own_postgres: None, redis: &[] }
+        Self {
+            delivery: Delivery::Journal,
+            config: "",
+            schema: "",
+            prefix: "",
+            own_postgres: None,
+            redis: &[],
+            indexed_marker: false,
+        }
     }
 }
 
@@ -52,6 +64,7 @@ pub(crate) struct World {
     db: RefCell<Option<Db>>,
     universe: RefCell<BTreeSet<String>>,
     marks: Cell<u32>,
+    marker: String,
 }
 
 impl World {
@@ -83,6 +96,11 @@ impl World {
             db: RefCell::new(None),
             universe: RefCell::default(),
             marks: Cell::new(0),
+            marker: if setup.indexed_marker {
+                MARKER_CONFIG.replace("index = false\n", "")
+            } else {
+                MARKER_CONFIG.into()
+            },
         };
         world.sql("CREATE TABLE zz_marker (id int PRIMARY KEY)");
         world.sql(setup.schema);
@@ -104,7 +122,7 @@ impl World {
 
     /// Replaces the configuration, the harness's marker added.
     pub(crate) fn write_config(&self, config: &str) {
-        std::fs::write(self.config_path(), format!("{config}\n{MARKER_CONFIG}")).unwrap();
+        std::fs::write(self.config_path(), format!("{config}\n{}", self.marker)).unwrap();
     }
 
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
