@@ -10,7 +10,7 @@ BEGIN
     RETURN;
   END IF;
   DROP FUNCTION IF EXISTS pgevict.retire(pg_snapshot, integer), pgevict.bury(bigint[], bigint[], text[]), pgevict.token();
-  DROP TABLE IF EXISTS pgevict.journal, pgevict.poison, pgevict.beacon, pgevict.floor, pgevict.sentinel, pgevict.history, pgevict.layout;
+  DROP TABLE IF EXISTS pgevict.journal, pgevict.poison, pgevict.beacon, pgevict.floor, pgevict.sentinel, pgevict.history, pgevict.probe, pgevict.layout;
   DROP SEQUENCE IF EXISTS pgevict.lost;
   IF pg_catalog.starts_with(pg_catalog.obj_description(home, 'pg_namespace'), 'pgevict: made by')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = home)

@@ -15,7 +15,7 @@ BEGIN
     SELECT w.relation, w.privilege, c.relkind, c.oid
     FROM (VALUES
       ('layout', 'SELECT'), ('lost', 'SELECT'), ('journal', 'SELECT'), ('poison', 'SELECT'), ('floor', 'SELECT'), ('beacon', 'SELECT'), ('beacon', 'INSERT'),
-      ('sentinel', 'SELECT'), ('sentinel', 'INSERT'), ('history', 'SELECT'), ('history', 'INSERT')
+      ('sentinel', 'SELECT'), ('sentinel', 'INSERT'), ('history', 'SELECT'), ('history', 'INSERT'), ('probe', 'SELECT'), ('probe', 'UPDATE')
     ) AS w (relation, privilege)
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = ns
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.relation

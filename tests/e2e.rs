@@ -33,6 +33,8 @@ mod limits;
 mod poison;
 #[path = "e2e/pooler.rs"]
 mod pooler;
+#[path = "e2e/probe.rs"]
+mod probe;
 #[path = "e2e/queue.rs"]
 mod queue;
 #[path = "e2e/rules.rs"]

@@ -354,7 +354,8 @@ fn every_series_is_documented() {
     let o = &served.observer;
     // What appears only once something has happened.
     o.set_journal_rows(1);
-    o.probe_succeeded(std::time::SystemTime::now());
+    o.set_notify_queue(0.1);
+    o.report(Observation::ProbeArrived { took: Duration::from_millis(7), unheard: false });
     o.report(eviction("7"));
     o.report(Observation::Warning { what: "admin socket", detail: String::new() });
     o.report(Observation::Reloaded);

@@ -19,6 +19,14 @@ CREATE TABLE IF NOT EXISTS pgevict.layout (
   installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- One row, which the daemon changes every few seconds: the change must come back by the way of every other one. No index covers `nonce` and the
+-- page has room, so an update stays on it and leaves nothing for vacuum.
+CREATE TABLE IF NOT EXISTS pgevict.probe (
+  one   boolean CONSTRAINT probe_pkey PRIMARY KEY DEFAULT true CONSTRAINT probe_one CHECK (one),
+  nonce text    NOT NULL
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_threshold = 100000, vacuum_truncate = off);
+INSERT INTO pgevict.probe (nonce) SELECT '' WHERE NOT EXISTS (SELECT FROM pgevict.probe);
+
 -- The last layer of a capture: a sequence is not transactional, so it moves when nothing else could be written.
 CREATE SEQUENCE IF NOT EXISTS pgevict.lost;
 
@@ -2267,11 +2275,357 @@ BEGIN
 END
 $pgevict_table$;
 
+-- capture of table pgevict.probe
+DO $pgevict_table$
+DECLARE
+  ns constant text := 'pgevict';
+  target constant text := '"pgevict"."probe"';
+  suffix constant text := '058f2f90';
+  layout_id constant bigint := 3459564420998603401;
+  layout_tbl constant text := 'pgevict.probe';
+  layout_spec constant text := '{"v": 1,"schema": "pgevict","table": "probe","always": false,"closed": true,"classes": [{"ops": "u","columns": null,"when": [],"values": [{"column": "nonce","lookup": null}],"edges": [{"cache": "probe","holes": {"nonce": 0},"via": null}]}]}';
+  needed constant text[] := ARRAY['nonce']::text[];
+  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  functions constant text[] := ARRAY['capture_probe_058f2f90']::text[];
+  definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_probe_058f2f90"() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+-- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '250ms'
+SET timezone = 'UTC'
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+-- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
+SET row_security = 'off'
+AS $pgevict$
+#variable_conflict use_column
+-- The queries are static: a column that is dropped must not be found among the variables.
+DECLARE
+  pgevict_op "char";
+  pgevict_one boolean;
+  pgevict_count bigint;
+  pgevict_bytes bigint;
+  pgevict_array text[];
+  pgevict_classes text[];
+  pgevict_journal oid;
+  pgevict_written oid;
+  -- Whether the daemon sleeps; NULL while nobody has looked.
+  pgevict_ring boolean;
+  pgevict_failure text;
+  -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
+  pgevict_cut constant text := $sql$
+WITH tuple AS MATERIALIZED (
+  SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
+  FROM (pgevict_tuples) AS q
+), sized AS MATERIALIZED (
+  SELECT tuple, CASE WHEN class < 0 THEN -class - 1 ELSE class END AS class, size,
+    CASE WHEN size > 1048576 THEN (SELECT max(octet_length(value)) FROM unnest(tuple) AS value) ELSE 0 END AS widest
+  FROM tuple
+), too_much AS (
+  SELECT class FROM sized GROUP BY class HAVING count(*) > 50000 OR max(widest) > 1048576
+), whole AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, classes)
+  SELECT 3459564420998603401, 'pgevict.probe', 'w', $1, array_agg(class ORDER BY class) FROM too_much HAVING count(*) > 0
+  RETURNING tableoid
+), pieces AS (
+  INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples)
+  SELECT 3459564420998603401, 'pgevict.probe', 'r', $1, array_agg(tuple) FROM (
+    SELECT tuple, (row_number() OVER running - 1) / 1000 AS by_count, sum(size) OVER running / 65536 AS by_size
+    FROM sized WHERE class NOT IN (SELECT class FROM too_much)
+    WINDOW running AS (ROWS UNBOUNDED PRECEDING)
+  ) AS piece GROUP BY by_count, by_size
+  RETURNING tableoid
+)
+SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
+$sql$;
+BEGIN
+  BEGIN
+    -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
+    -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
+    -- are planned for their size, and read only once.
+    IF TG_OP = 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::text[] AS tuples) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_new LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (SELECT NULL::text[] AS tuple WHERE false) AS q LIMIT 257) AS t;
+        END IF;
+      END IF;
+    ELSIF TG_OP = 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."nonce")::record *<> ROW(n."nonce")::record THEN ARRAY[ARRAY['0'::text, o."nonce"::text], ARRAY['0'::text, n."nonce"::text]] ELSE ARRAY[ARRAY['0'::text, n."nonce"::text]] END AS tuples
+  FROM (SELECT "nonce" FROM pgevict_old) AS o CROSS JOIN (SELECT "nonce" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
+  SELECT i."nonce" AS v0
+  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
+    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+        END IF;
+      END IF;
+    ELSIF TG_OP = 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::text[] AS tuples) AS q;
+      IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
+        SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
+        IF pgevict_count BETWEEN 1 AND 1000 THEN
+          SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (SELECT NULL::text[] AS tuple WHERE false) AS q LIMIT 257) AS t;
+        END IF;
+      END IF;
+    ELSE
+      pgevict_op := 't';
+      INSERT INTO pgevict.journal (layout, tbl, kind, op) VALUES (3459564420998603401, 'pgevict.probe', 'w', pgevict_op)
+      RETURNING tableoid INTO pgevict_journal;
+    END IF;
+    IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
+      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT i."nonce" AS v0
+  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
+    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+    ELSIF pgevict_array IS NOT NULL THEN
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3459564420998603401, 'pgevict.probe', 'r', pgevict_op, pgevict_array);
+      pgevict_journal := '"pgevict".journal'::regclass;
+    END IF;
+    -- bell
+    -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
+    -- as much as it. The daemon holds this lock only while it sleeps. The key is the journal's oid (bit for bit: a cast
+    -- of oid to integer wraps).
+    IF pgevict_journal IS NOT NULL THEN
+      pgevict_ring := NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer);
+    END IF;
+    -- end bell
+  EXCEPTION WHEN OTHERS THEN
+    IF true THEN
+      RAISE;
+    END IF;
+    pgevict_failure := SQLERRM;
+    pgevict_journal := NULL;
+    BEGIN
+      -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
+      -- transition tables do not exist.)
+      IF TG_OP = 'INSERT' THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      ELSIF TG_OP <> 'TRUNCATE' THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+      IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
+        RETURN NULL;
+      END IF;
+      -- A lock is waited for once more, not once a class.
+      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+        INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
+        VALUES (3459564420998603401, 'pgevict.probe', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
+      ELSE
+        pgevict_classes := CASE TG_OP WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT i."nonce" AS v0
+  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
+    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+)
+SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+        FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
+          CONTINUE WHEN pgevict_classes[i] IS NULL;
+          BEGIN
+            EXECUTE replace(pgevict_cut, 'pgevict_tuples', pgevict_classes[i]) INTO pgevict_written USING pgevict_op;
+          EXCEPTION WHEN OTHERS THEN
+            pgevict_failure := SQLERRM;
+            INSERT INTO pgevict.journal (layout, tbl, kind, op, classes, note)
+            VALUES (3459564420998603401, 'pgevict.probe', 'x', pgevict_op, ARRAY[i - 1], left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_written;
+          END;
+          pgevict_journal := coalesce(pgevict_written, pgevict_journal);
+        END LOOP;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      pgevict_failure := SQLERRM;
+      BEGIN
+        PERFORM nextval('"pgevict".lost'::regclass);
+      EXCEPTION WHEN OTHERS THEN
+        -- A missing counter is itself what the daemon notices.
+        NULL;
+      END;
+      RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'pgevict.probe' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
+    END;
+  END;
+  -- bell
+  -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
+  -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
+  IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
+    BEGIN
+      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
+        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
+          PERFORM pg_notify('pgevict', '');
+        END IF;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
+  -- end bell
+  RETURN NULL;
+END
+$pgevict$$definition$]::text[];
+  hashes constant text[] := ARRAY['955bafd40089ae74599e9d65bf932ff650eee2c76054ac9e0bbf69ae46ba7c61']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=955bafd40089ae74']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
+  letters constant text[] := ARRAY['u']::text[];
+  levels constant text[] := ARRAY['s']::text[];
+  callees constant text[] := ARRAY['capture_probe_058f2f90']::text[];
+  enabled constant text[] := ARRAY['O']::text[];
+  root constant oid := pg_catalog.to_regclass(target);
+  waited constant text := pg_catalog.current_setting('lock_timeout');
+  missing text;
+  callee oid;
+  relation record;
+  trigger_name text;
+  present record;
+  tree oid[];
+  hyper boolean := false;
+  event text;
+BEGIN
+  IF root IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = 'pgevict: the watched table ' || target || ' does not exist',
+      HINT = 'Create it first, or correct its name in the configuration.';
+  END IF;
+  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_catalog.pg_class WHERE oid = root) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is not a table',
+      HINT = 'Changes of views and foreign tables fire no triggers: watch the tables behind it.';
+  END IF;
+  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') INTO missing FROM pg_catalog.unnest(needed) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = root AND attname = c AND attnum > 0 AND NOT attisdropped);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'pgevict: ' || target || ' has no column ' || missing,
+      HINT = 'Correct the configuration, then make this migration again.';
+  END IF;
+  WITH RECURSIVE below (oid) AS (
+    SELECT root UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN below ON i.inhparent = below.oid
+  ) SELECT pg_catalog.array_agg(below.oid) INTO tree FROM below;
+  IF pg_catalog.to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
+    EXECUTE 'SELECT EXISTS (SELECT FROM _timescaledb_catalog.hypertable AS h JOIN pg_catalog.pg_namespace AS n ON n.nspname = h.schema_name'
+      || ' JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = h.table_name WHERE c.oid = $1)' INTO hyper USING root;
+  END IF;
+  IF hyper AND EXISTS (SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i WHERE levels[i] = 's' AND letters[i] <> 't') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' is a hypertable, and this migration was made for an ordinary table',
+      HINT = 'Make it again where pgevict sql up can reach the database, or write capture = "row" in the section of the table.';
+  END IF;
+  SELECT c.relname INTO present FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (tree) AND c.relkind = 'f' LIMIT 1;
+  IF FOUND AND NOT hyper THEN
+    -- The executor refuses to collect transition rows from a foreign table: every write that reaches it would fail.
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = 'pgevict: ' || target || ' has the foreign table ' || pg_catalog.quote_ident(present.relname) || ' below it',
+      HINT = 'Watch its other partitions one by one instead.';
+  END IF;
+
+  PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
+  IF NOT EXISTS (SELECT FROM pgevict.layout WHERE id = layout_id) THEN
+    INSERT INTO pgevict.layout (id, tbl, spec) VALUES (layout_id, layout_tbl, layout_spec);
+  END IF;
+  FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
+    IF NOT EXISTS (
+      SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+        AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
+        AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
+    ) THEN
+      EXECUTE definitions[i];
+      EXECUTE 'REVOKE ALL ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() FROM PUBLIC';
+      EXECUTE 'COMMENT ON FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(functions[i]) || '() IS '
+        || pg_catalog.quote_literal(marks[i]);
+    END IF;
+  END LOOP;
+
+  FOR relation IN
+    SELECT c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, c.relkind
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (tree) ORDER BY c.oid = root DESC, 2
+  LOOP
+    FOR i IN 1 .. pg_catalog.array_length(letters, 1) LOOP
+      -- Row triggers of a partitioned table are cloned to its partitions: the partitions have their own.
+      CONTINUE WHEN levels[i] = 'r' AND relation.relkind = 'p';
+      -- A chunk has the hypertable's row triggers, under their names; a tiered one is a foreign table, which is only read.
+      CONTINUE WHEN hyper AND relation.oid <> root AND (levels[i] <> 'r' OR relation.relkind <> 'r');
+      trigger_name := 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+        || CASE WHEN relation.oid = root OR hyper THEN '' ELSE '_' || suffix END;
+      SELECT p.oid INTO callee FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = ns AND p.proname = callees[i] AND p.pronargs = 0;
+      SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t
+      WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name AND t.tgfoid = callee AND t.tgattr::text = '' AND t.tgqual IS NULL
+        -- Bits of tgtype: 1 row, 4 insert, 8 delete, 16 update, 32 truncate.
+        AND t.tgtype = CASE letters[i] WHEN 'i' THEN 4 WHEN 'd' THEN 8 WHEN 'u' THEN 16 ELSE 32 END + CASE levels[i] WHEN 'r' THEN 1 ELSE 0 END
+        AND t.tgoldtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN 'pgevict_old' END
+        AND t.tgnewtable IS NOT DISTINCT FROM CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN 'pgevict_new' END;
+      IF NOT FOUND THEN
+        event := CASE letters[i] WHEN 'i' THEN 'INSERT' WHEN 'u' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'TRUNCATE' END;
+        IF hyper AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name) THEN
+          -- Timescale does not replace the clones.
+          EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(trigger_name) || ' ON ' || relation.name;
+        END IF;
+        EXECUTE CASE WHEN hyper THEN 'CREATE TRIGGER ' ELSE 'CREATE OR REPLACE TRIGGER ' END || pg_catalog.quote_ident(trigger_name) || ' AFTER ' || event || ' ON ' || relation.name
+          || CASE WHEN levels[i] = 's' AND letters[i] <> 't' THEN ' REFERENCING' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('u', 'd') THEN ' OLD TABLE AS pgevict_old' ELSE '' END
+          || CASE WHEN levels[i] = 's' AND letters[i] IN ('i', 'u') THEN ' NEW TABLE AS pgevict_new' ELSE '' END
+          || CASE levels[i] WHEN 'r' THEN ' FOR EACH ROW' ELSE ' FOR EACH STATEMENT' END
+          || ' EXECUTE FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(callees[i]) || '()';
+        SELECT t.tgenabled INTO present FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = relation.oid AND t.tgname = trigger_name;
+      END IF;
+      IF present.tgenabled::text <> enabled[i] THEN
+        EXECUTE CASE WHEN hyper THEN 'ALTER TABLE ' ELSE 'ALTER TABLE ONLY ' END || relation.name
+          || CASE enabled[i] WHEN 'A' THEN ' ENABLE ALWAYS TRIGGER ' WHEN 'R' THEN ' ENABLE REPLICA TRIGGER ' ELSE ' ENABLE TRIGGER ' END
+          || pg_catalog.quote_ident(trigger_name);
+      END IF;
+    END LOOP;
+  END LOOP;
+
+  -- Triggers of ours that are not wanted any more: detached partitions, operations that no edge counts, renamed tables.
+  FOR relation IN
+    SELECT t.oid, t.tgname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE pn.nspname = ns AND p.proname IN ('capture_probe_058f2f90', 'capture_row_probe_058f2f90') AND NOT (
+      t.tgrelid = ANY (tree)
+      AND EXISTS (
+        SELECT FROM pg_catalog.generate_subscripts(letters, 1) AS i
+        WHERE t.tgname = 'zz_pgevict_' || CASE levels[i] WHEN 'r' THEN 'row_' ELSE '' END || letters[i]
+          || CASE WHEN t.tgrelid = root OR hyper AND levels[i] = 'r' THEN '' ELSE '_' || suffix END
+          AND p.proname = callees[i]
+      )
+    )
+  LOOP
+    -- The clones on chunks go with the trigger of their hypertable.
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.oid = relation.oid);
+    EXECUTE 'DROP TRIGGER ' || pg_catalog.quote_ident(relation.tgname) || ' ON ' || relation.name;
+  END LOOP;
+  FOR relation IN
+    SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = ns AND p.proname IN ('capture_probe_058f2f90', 'capture_row_probe_058f2f90') AND p.proname <> ALL (functions)
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || pg_catalog.quote_ident(ns) || '.' || pg_catalog.quote_ident(relation.proname) || '()';
+  END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', waited, true);
+END
+$pgevict_table$;
+
 -- remove captures of tables that are not configured
 DO $pgevict$
 DECLARE
   ns constant text := 'pgevict';
-  wanted constant text[] := ARRAY['capture_calls_b205cea3', 'capture_lead_analytics_58f0cf86', 'capture_agents_44e13915', 'capture_users_55cc0495', 'capture_agent_analytics_472572d3']::text[];
+  wanted constant text[] := ARRAY['capture_calls_b205cea3', 'capture_lead_analytics_58f0cf86', 'capture_agents_44e13915', 'capture_users_55cc0495', 'capture_agent_analytics_472572d3', 'capture_probe_058f2f90']::text[];
   waited constant text := pg_catalog.current_setting('lock_timeout');
   callee record;
   trig record;
@@ -2315,7 +2669,7 @@ BEGIN
     SELECT w.relation, w.privilege, c.relkind, c.oid
     FROM (VALUES
       ('layout', 'SELECT'), ('lost', 'SELECT'), ('journal', 'SELECT'), ('poison', 'SELECT'), ('floor', 'SELECT'), ('beacon', 'SELECT'), ('beacon', 'INSERT'),
-      ('sentinel', 'SELECT'), ('sentinel', 'INSERT'), ('history', 'SELECT'), ('history', 'INSERT')
+      ('sentinel', 'SELECT'), ('sentinel', 'INSERT'), ('history', 'SELECT'), ('history', 'INSERT'), ('probe', 'SELECT'), ('probe', 'UPDATE')
     ) AS w (relation, privilege)
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = ns
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.relation

@@ -57,6 +57,7 @@ struct Report {
     reasons: Vec<Reason>,
     servers: Vec<Server>,
     position: Option<String>,
+    probe: Option<Probe>,
     journal_rows: Option<u64>,
     edges: Vec<Edge>,
     totals: Totals,
@@ -82,6 +83,14 @@ struct Server {
     version: Option<String>,
     last_error: Option<String>,
     reconnects: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Probe {
+    at: String,
+    took_ms: f64,
+    heard: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -188,6 +197,10 @@ fn head(r: &Report, p: &mut String) -> std::fmt::Result {
             Some(rows) => writeln!(p, ", journal {rows} rows")?,
             None => writeln!(p)?,
         }
+    }
+    if let Some(probe) = &r.probe {
+        write!(p, "{:<10} arrived {} after {} ms", "probe", probe.at, probe.took_ms)?;
+        writeln!(p, "{}", if probe.heard { "" } else { "; the bell was not heard, evictions come by polling" })?;
     }
     Ok(())
 }

@@ -59,6 +59,14 @@ impl Live<'_> {
                 continue;
             }
             let (layout, mut what, mut extent) = self.readable(&change);
+            if layout.as_ref().is_some_and(|l| self.probe.is(&l.table)) {
+                if turn == Turn::First
+                    && let Some((key, asker)) = self.probe_read(&what, extent, now)
+                {
+                    keys.add(key, asker);
+                }
+                continue;
+            }
             let mut mapped = Mapped::default();
             if let Some(layout) = &layout
                 && let Err(misfit) = map(&mapper, layout, &what, &mut mapped)
@@ -301,6 +309,7 @@ impl Live<'_> {
                     // A flush may begin another one, which may delete at once: the recursion needs a box.
                     Box::pin(self.flushed(id, deleted)).await?;
                 }
+                Asker::Probe => self.probe_arrived(now).await?,
             }
         }
         Ok(())

@@ -98,7 +98,7 @@ impl Live<'_> {
         for (askers, pattern, matched, refused) in alerts {
             let cache = askers.iter().find_map(|a| match a {
                 Asker::Statement { id, slot } => self.statements.edge(*id, *slot).map(|(_, cache)| cache),
-                Asker::Flush(_) => None,
+                Asker::Flush(_) | Asker::Probe => None,
             });
             let cache = cache.unwrap_or_default();
             self.context.observer.report(Observation::OverLimit { cache, pattern, matched, refused });

@@ -3,6 +3,7 @@
 use super::control::Control;
 use super::flushes::Flushes;
 use super::passes::{Lane, Passes};
+use super::probe::{Prober, Told, worded};
 use super::repeats::Repeats;
 use super::statements::{Statements, Turn};
 use super::trust::Trust;
@@ -19,7 +20,6 @@ use crate::rules::payload::notify::Assembler;
 use crate::rules::snapshot::Snapshot;
 use crate::sink::position::{Fault, Position};
 use crate::sink::scan::Found;
-use crate::source::connect::describe;
 use crate::source::journal::Journal;
 use crate::source::session::Session;
 use crate::source::side::Side;
@@ -76,6 +76,7 @@ pub(super) struct Live<'a> {
     pub(super) repeats: Repeats,
     pub(super) watch: Watch,
     pub(super) trust: Trust,
+    pub(super) probe: Prober,
     pub(super) assembler: Assembler,
     pub(super) later: super::notify::Later,
     /// Batches that wait for a debounced pattern's pass, by its statement.
@@ -119,6 +120,7 @@ enum Event {
     Filled(Found),
     Beacon(Result<(i64, Snapshot), String>),
     Audit(Result<super::watch::Look, String>),
+    Probe(Told),
     Timer,
 }
 
@@ -140,6 +142,7 @@ impl Live<'_> {
                 Event::Filled(found) => self.fill(found, now),
                 Event::Beacon(outcome) => self.beacon_back(outcome, now).await,
                 Event::Audit(outcome) => self.audited(outcome, now).await,
+                Event::Probe(told) => self.probe_told(told, now),
                 Event::Timer => Ok(()),
             };
             let step = match step.and_then(|()| self.no_gap()) {
@@ -184,6 +187,7 @@ impl Live<'_> {
                 self.watch.looking = None;
                 Event::Audit(outcome.unwrap_or_else(|e| Err(e.to_string())))
             }
+            told = self.probe.told() => Event::Probe(told),
             // Neither before the other: a flood of either must not starve the other one.
             event = async {
                 tokio::select! {
@@ -214,6 +218,7 @@ impl Live<'_> {
             self.flushes.next_due(),
             self.later.next_due(),
             self.index_due(),
+            self.probe.next_due(),
             self.drain_by,
         ] {
             at = at.min(deadline.unwrap_or(at));
@@ -263,6 +268,7 @@ impl Live<'_> {
             self.session.connected.client.batch_execute(&listen).await.map_err(|e| postgres(&e))?;
         }
         self.flushes_due(now).await?;
+        self.probe_due(now).await?;
         self.expire_slices(now).await?;
         self.keep_index(now).await?;
         self.answer_from_index(now).await?;
@@ -307,14 +313,16 @@ impl Live<'_> {
         self.position.tombstones.read_by(&page.target);
         self.trust.read(&page.target);
         self.lost(page.lost, &page.target).await?;
-        let found = !page.changes.is_empty();
+        // A probe is no change: it neither wakes the daemon nor moves the position, or an idle database would never be left alone.
+        let found = !page.changes.iter().all(|c| self.probe.wrote(c));
         if self.bell.polled(found || batch.is_some(), Instant::now()) {
             self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
         }
-        if !found && batch.is_none() {
+        if !found && batch.is_none() && page.next.is_none() {
             if planted::is("idle-move") && self.proven && self.ledger.is_idle() {
                 self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
             }
+            self.deliver(std::mem::take(&mut page.changes), None, Turn::First).await?;
             self.ledger.pass_over(&page.target);
             self.seen = page.target;
             return Ok(());
@@ -427,7 +435,7 @@ impl Live<'_> {
 }
 
 /// Pends while there is no task.
-async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+pub(super) async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
@@ -440,14 +448,5 @@ async fn recv(control: &tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Control>>
 
 /// A statement of the session failed.
 pub(super) fn postgres(e: &tokio_postgres::Error) -> Ended {
-    let remedy = match e.code().map(|c| c.code()) {
-        Some("42501") => {
-            ": the daemon's role lacks a right; the tables' owner grants it: `pgevict sql apply --as OWNER_URL`"
-        }
-        Some("42P01" | "42703" | "42883") => {
-            ": the schema is incomplete or of another version: apply the migration, `pgevict sql apply --as OWNER_URL`"
-        }
-        _ => "",
-    };
-    Ended::Down(Server::Postgres, format!("{}{remedy}", describe(e)))
+    Ended::Down(Server::Postgres, worded(e))
 }

@@ -12,6 +12,7 @@ mod live;
 mod notify;
 mod passes;
 mod poison;
+mod probe;
 mod repeats;
 mod standby;
 mod start;

@@ -4,6 +4,7 @@ use super::flushes::{After, Flushes};
 use super::indexed::{self, Indexed};
 use super::live::{HEARTBEAT, Live, postgres};
 use super::passes::Passes;
+use super::probe::Prober;
 use super::repeats::Repeats;
 use super::statements::Statements;
 use super::trust::Trust;
@@ -16,7 +17,7 @@ use crate::flow::fork::{self, Found, Lineage, Verdict};
 use crate::flow::ledger::Ledger;
 use crate::flow::proof::{self, Proven};
 use crate::flow::record::Record;
-use crate::observe::event::{Condition, FlushReason, Observation, Server};
+use crate::observe::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY, Server};
 use crate::planted;
 use crate::rules::layout;
 use crate::sink::connect as redis_connect;
@@ -141,6 +142,7 @@ pub(super) async fn open<'a>(
         repeats: if journal.is_some() { Repeats::new(config, &recorded, &seen, now) } else { Repeats::default() },
         watch: Watch::new(config, &memory.edges, &memory.tables),
         trust,
+        probe: Prober::new(config, now),
         assembler: notify::assembler(),
         later: notify::Later::default(),
         late: HashMap::new(),
@@ -169,6 +171,8 @@ pub(super) async fn open<'a>(
     let look = live.first_look().await?;
     live.guard(doubt.is_some()).await?;
     live.begin(look, doubt, adopted).await?;
+    // Nothing is ready before a probe has arrived; it begins with the session's first turn.
+    observer.condition(Condition::Probe, Some(PROBE_UNDER_WAY.into()));
     observer.report(Observation::Resumed { position: live.seen.to_string() });
     Ok(live)
 }

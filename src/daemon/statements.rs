@@ -25,6 +25,8 @@ pub(super) enum Asker {
     },
     /// A flush.
     Flush(u64),
+    /// The probe.
+    Probe,
 }
 
 /// Which of the two deletes a statement's keys get now.

@@ -47,15 +47,21 @@ enum State {
 #[derive(Debug)]
 pub struct Bell {
     state: State,
-    /// Whether writers may be made to ring at all.
-    rings: bool,
+    /// Whether writers may ring: not in poll-only mode, not while the NOTIFY queue is filling.
+    allowed: bool,
+    /// Whether rings are heard, as far as is known.
+    heard: bool,
 }
 
 impl Bell {
     /// A new session polls at once. `rings` is false for poll-only mode.
     #[must_use]
     pub fn new(now: Instant, rings: bool) -> Self {
-        Self { state: State::Polling { active: now, due: now, pace: BUSY, untried: false }, rings }
+        Self {
+            state: State::Polling { active: now, due: now, pace: BUSY, untried: false },
+            allowed: rings,
+            heard: true,
+        }
     }
 
     /// What to do at `now`.
@@ -64,7 +70,7 @@ impl Bell {
         match self.state {
             State::Confirming => Next::Poll,
             State::Polling { due, .. } if now >= due => Next::Poll,
-            State::Polling { untried: true, .. } if self.rings => Next::TryLock,
+            State::Polling { untried: true, .. } if self.rings() => Next::TryLock,
             State::Polling { due, .. } => Next::Wait(due),
             State::Asleep { since } if now >= since + FALLBACK => Next::Poll,
             State::Asleep { since } => Next::Wait(since + FALLBACK),
@@ -86,6 +92,7 @@ impl Bell {
 
     /// A poll came back. Returns whether the lock must be given back now.
     pub fn polled(&mut self, found: bool, now: Instant) -> bool {
+        let rings = self.rings();
         match (&mut self.state, found) {
             (State::Polling { active, due, pace, untried }, true) => {
                 (*active, *due, *pace, *untried) = (now, now + BUSY, BUSY, false);
@@ -95,7 +102,7 @@ impl Bell {
                 let silent = now.saturating_duration_since(*active) >= SILENCE;
                 *untried = silent;
                 // Poll-only mode slows down by itself; with a bell it is the refused lock that slows.
-                if silent && !self.rings {
+                if silent && !rings {
                     *pace = (*pace * 2).min(SLOWEST);
                 }
                 *due = now + *pace;
@@ -129,8 +136,23 @@ impl Bell {
     /// Whether writers may ring from now on: not while the NOTIFY queue is filling, when they would not anyway. Returns whether
     /// the lock must be given back now.
     pub fn allow(&mut self, rings: bool, now: Instant) -> bool {
-        self.rings = rings;
-        if rings || matches!(self.state, State::Polling { .. }) {
+        self.allowed = rings;
+        self.silenced(now)
+    }
+
+    /// Whether rings are heard, as far as the probe knows; without that nothing may depend on them. Returns whether the lock must
+    /// be given back now.
+    pub fn rely(&mut self, heard: bool, now: Instant) -> bool {
+        self.heard = heard;
+        self.silenced(now)
+    }
+
+    fn rings(&self) -> bool {
+        self.allowed && self.heard
+    }
+
+    fn silenced(&mut self, now: Instant) -> bool {
+        if self.rings() || matches!(self.state, State::Polling { .. }) {
             return false;
         }
         self.state = State::Polling { active: now, due: now, pace: BUSY, untried: false };
@@ -231,6 +253,28 @@ mod tests {
         assert!(!bell.allow(true, later));
         bell.polled(false, later);
         assert_eq!(bell.next(later), Next::TryLock);
+    }
+
+    #[test]
+    fn a_bell_that_is_not_heard_is_not_relied_on_until_it_is_tried_again() {
+        let now = Instant::now();
+        let mut bell = Bell::new(now, true);
+        bell.locked(true, now);
+        assert!(!bell.polled(false, now));
+        assert!(bell.rely(false, now), "asleep, the lock is ours");
+        assert_eq!((bell.asleep(), bell.next(now)), (false, Next::Poll));
+        assert!(!bell.polled(false, now + SILENCE));
+        assert!(matches!(bell.next(now + SILENCE), Next::Wait(_)), "it polls, and tries no lock");
+        assert!(!bell.rely(true, now));
+        bell.polled(false, now + SILENCE * 2);
+        assert_eq!(bell.next(now + SILENCE * 2), Next::TryLock);
+        assert!(!bell.allow(false, now) && !bell.rely(true, now), "both must hold");
+        bell.polled(false, now + SILENCE * 2);
+        assert!(matches!(bell.next(now + SILENCE * 2), Next::Wait(_)));
+        let mut poll_only = Bell::new(now, false);
+        poll_only.rely(true, now);
+        poll_only.polled(false, now + SILENCE);
+        assert!(matches!(poll_only.next(now + SILENCE), Next::Wait(_)), "poll-only stays so");
     }
 
     #[test]

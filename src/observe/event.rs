@@ -59,6 +59,9 @@ pub enum Condition {
     Paused,
 }
 
+/// The text of [`Condition::Probe`] until the first probe of a session has arrived: no news for the log.
+pub const PROBE_UNDER_WAY: &str = "the first probe of this session is under way; this takes a moment";
+
 /// Why caches are flushed whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlushReason {
@@ -265,6 +268,18 @@ pub enum Observation {
     },
     /// The NOTIFY queue is not filling any more.
     QueueDrained,
+    /// A probe has travelled the whole way.
+    ProbeArrived {
+        /// How long it took.
+        took: Duration,
+        /// The bell should have rung for it, and was not heard.
+        unheard: bool,
+    },
+    /// A probe did not arrive in time, or cannot.
+    ProbeLost {
+        /// At which station, and what to do.
+        why: String,
+    },
     /// A new configuration is live.
     Reloaded,
     /// A new configuration was refused; the old one stays.

@@ -1,6 +1,6 @@
 //! Every log line that is not an eviction: level, words, and which of them are repeats of each other.
 
-use super::event::{Condition, FlushReason, Observation};
+use super::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY};
 use super::redact::{one_line, shown};
 use super::words::millis;
 use crate::config::model::{LogKeys, LogLevel};
@@ -49,7 +49,8 @@ impl Notice {
 #[must_use]
 pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
     Some(match o {
-        Observation::Statement(_) => return None,
+        // The first is routine; what the second sets is a condition, which has a line of its own.
+        Observation::Statement(_) | Observation::ProbeArrived { .. } | Observation::ProbeLost { .. } => return None,
         Observation::Started { config, mode } => Notice::info(
             "started",
             format!("pgevict {} started: mode {}, configuration {}", crate_version(), mode.as_str(), one_line(config)),
@@ -160,7 +161,8 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
 /// `FlushBegun`) has said it already.
 #[must_use]
 pub fn not_ready(condition: &Condition, why: &str) -> Option<Notice> {
-    if matches!(condition, Condition::Starting | Condition::Down(_) | Condition::Flushing) {
+    let routine = matches!(condition, Condition::Starting | Condition::Down(_) | Condition::Flushing);
+    if routine || (*condition == Condition::Probe && why == PROBE_UNDER_WAY) {
         return None;
     }
     let text = format!("not ready: {}: {}", condition_words(condition), one_line(why));

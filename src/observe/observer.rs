@@ -6,7 +6,7 @@ use super::limit::{Flood, Repeats};
 use super::log;
 use super::metrics::{Format, Metrics};
 use super::notices::{self, Notice, condition_code, condition_words, crate_version};
-use super::status::{Book, EdgeId, Reason, StatusReport, edges_of};
+use super::status::{Book, EdgeId, ProbeStatus, Reason, StatusReport, edges_of};
 use super::tail::{Tail, TailLine};
 use super::words;
 use crate::config::model::{Config, Log, LogKeys, Mode};
@@ -43,6 +43,7 @@ struct State {
     book: Book,
     edges: BTreeMap<EdgeId, Mode>,
     position: Option<String>,
+    probe: Option<ProbeStatus>,
     journal_rows: Option<u64>,
     beat: Now,
     repeats: Repeats,
@@ -80,6 +81,7 @@ impl Observer {
                 book: Book::new(now),
                 edges: BTreeMap::new(),
                 position: None,
+                probe: None,
                 journal_rows: None,
                 beat: now,
                 repeats: Repeats::default(),
@@ -132,11 +134,6 @@ impl Observer {
     /// How full the NOTIFY queue is, 0 to 1.
     pub fn set_notify_queue(&self, usage: f64) {
         self.0.metrics.notify_queue(usage);
-    }
-
-    /// A probe has travelled the whole way. The series exists from the first one on.
-    pub fn probe_succeeded(&self, at: SystemTime) {
-        self.0.metrics.probe(at);
     }
 
     /// Takes a report. Beside wording and counting it, some reports set conditions by themselves: `Disconnected` sets
@@ -194,11 +191,7 @@ impl Observer {
         {
             let mut state = self.state();
             let state = &mut *state;
-            let news = why
-                .as_ref()
-                .filter(|w| state.conditions.get(&condition).is_none_or(|(old, _)| old != *w))
-                .and_then(|w| notices::not_ready(&condition, w));
-            if let Some(n) = news {
+            if let Some(n) = why.as_ref().and_then(|w| state.news(&condition, w)) {
                 self.notice(now, state, n, &mut lines);
             }
             self.set_condition(now, state, condition, why, &mut lines);
@@ -296,6 +289,7 @@ impl Observer {
             reasons: stuck.into_iter().chain(state.conditions.iter().map(reason)).collect(),
             servers: state.book.servers(),
             position: state.position.clone(),
+            probe: state.probe.clone(),
             journal_rows: state.journal_rows,
             edges: state.book.edges(),
             totals: state.book.totals.clone(),
@@ -386,6 +380,17 @@ impl Observer {
             Observation::OverLimit { cache, .. } => {
                 metrics.over_limit(cache, state.edges.keys().any(|id| id.cache == *cache));
             }
+            Observation::ProbeArrived { took, unheard } => {
+                metrics.probe(now.wall);
+                state.probe = Some(ProbeStatus::arrived(now, *took, *unheard));
+                self.set_condition(now, state, Condition::Probe, None, lines);
+            }
+            Observation::ProbeLost { why } => {
+                if let Some(n) = state.news(&Condition::Probe, why) {
+                    self.notice(now, state, n, lines);
+                }
+                self.set_condition(now, state, Condition::Probe, Some(why.clone()), lines);
+            }
             Observation::Retired { rows } => metrics.retired(*rows),
             Observation::QueueDrained => {}
             Observation::Reloaded => metrics.reloaded("ok"),
@@ -408,6 +413,12 @@ impl Observer {
 }
 
 impl State {
+    /// The line of a condition that is set anew, or with another text.
+    fn news(&self, condition: &Condition, why: &str) -> Option<Notice> {
+        let new = self.conditions.get(condition).is_none_or(|(old, _)| old != why);
+        new.then(|| notices::not_ready(condition, why)).flatten()
+    }
+
     fn is_alive(&self, now: Now) -> bool {
         now.instant.saturating_duration_since(self.beat.instant) <= BEAT_LIMIT
     }

@@ -64,6 +64,8 @@ pub struct StatusReport {
     pub servers: Vec<ServerStatus>,
     /// Where delivery stands, as a PostgreSQL snapshot.
     pub position: Option<String>,
+    /// The last probe that arrived; None: none yet.
+    pub probe: Option<ProbeStatus>,
     /// Rows in the journal, where it is known.
     pub journal_rows: Option<u64>,
     /// The edges, sorted by table and cache.
@@ -106,6 +108,23 @@ pub struct ServerStatus {
     pub last_error: Option<String>,
     /// Connections after the first one.
     pub reconnects: u64,
+}
+
+/// The last probe that travelled the whole way: row, trigger, bell, journal, Redis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProbeStatus {
+    /// When it arrived.
+    pub at: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: f64,
+    /// The bell rang for it, or was not needed. False: writers' rings are not heard, evictions come by polling.
+    pub heard: bool,
+}
+
+impl ProbeStatus {
+    pub(super) fn arrived(now: Now, took: Duration, unheard: bool) -> Self {
+        Self { at: rfc3339(now.wall), took_ms: ms(took), heard: !unheard }
+    }
 }
 
 /// One edge.

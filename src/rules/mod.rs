@@ -10,6 +10,7 @@ pub mod layout;
 pub mod mapping;
 pub mod matcher;
 pub mod payload;
+pub mod probe;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

@@ -90,6 +90,7 @@ pub struct Position {
     nonce: String,
     steps: u64,
     alive: bool,
+    probe: (Script, String),
     /// What late fills must have seen. Whatever is named here is written before or with the next deletes.
     pub tombstones: Tombstones,
 }
@@ -156,6 +157,7 @@ impl Position {
             nonce,
             steps: 0,
             alive: false,
+            probe: (Script::new(include_str!("probe.lua")), format!("{state}:probe")),
             tombstones: Tombstones::default(),
         };
         position.step(&[], &[], |_| {}).await?;
@@ -306,6 +308,23 @@ impl Position {
             }
             cursor = next;
         }
+    }
+
+    /// The key that a probe deletes.
+    #[must_use]
+    pub fn probe_key(&self) -> &str {
+        &self.probe.1
+    }
+
+    /// Sets the key that a probe deletes; it goes by itself after `ttl`. Nothing is compared: the key is pgevict's own and means nothing.
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn plant_probe(&mut self, nonce: &str, ttl: Duration) -> Result<(), Fault> {
+        let (script, key) = &self.probe;
+        let mut call = script.prepare_invoke();
+        call.key(key).arg(nonce).arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        call.invoke_async(&mut self.connection).await.map_err(|e| fault(&e))
     }
 
     /// Reads another field beside the record; empty where there is none.

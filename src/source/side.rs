@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio_postgres::{Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// One for beacons and one for everything else.
-const CONNECTIONS: usize = 2;
+/// One for beacons, one for the audit with its retention, one for the probe, which must not wait for either.
+const CONNECTIONS: usize = 3;
 /// How long one piece of side work may take, connecting included, before its connection counts as dead. More than its
 /// `statement_timeout`, so that a healthy server always has the last word.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -91,8 +91,20 @@ impl Side {
     /// is closed, and the server is told not to go on: a commit that waits for a synchronous standby would otherwise
     /// keep its process for as long as the standby is away, and every further try another one.
     pub async fn run<T>(&self, work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>) -> Result<T, Failure> {
-        let until = tokio::time::Instant::now() + LIMIT;
-        let late = || format!("PostgreSQL gave no answer to a side connection within {LIMIT:?}");
+        self.run_within(LIMIT, work).await
+    }
+
+    /// The same, within another limit.
+    ///
+    /// # Errors
+    /// As [`Side::run`].
+    pub async fn run_within<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let until = tokio::time::Instant::now() + limit;
+        let late = || format!("PostgreSQL gave no answer to a side connection within {limit:?}");
         let client = match tokio::time::timeout_at(until, self.pool.get()).await {
             Ok(client) => client.map_err(|e| format!("no side connection to PostgreSQL: {}", words(&e)))?,
             Err(_) => return Err(late()),
@@ -187,6 +199,35 @@ impl Side {
     pub async fn ring(&self, channel: &str, payload: &str) -> Result<(), Failure> {
         let sql = "SELECT pg_notify($1, $2)";
         self.run(async |client| client.execute(sql, &[&channel, &payload]).await.map(drop)).await
+    }
+
+    /// Changes the probe's row within `limit`; returns the transaction that did, None where there is no row.
+    ///
+    /// # Errors
+    /// As [`Side::run`]; inside, what the server says of the statement.
+    pub async fn probe(&self, nonce: &str, limit: Duration) -> Result<Result<Option<i64>, Error>, Failure> {
+        let sql =
+            in_schema("UPDATE pgevict.probe SET nonce = $1 RETURNING pg_current_xact_id()::text::bigint", &self.schema);
+        self.run_within(limit, async |client| {
+            let statement = match client.prepare_cached(&sql).await {
+                Ok(statement) => statement,
+                Err(e) => return Ok(Err(e)),
+            };
+            Ok(client.query_opt(&statement, &[&nonce]).await.map(|row| row.map(|r| r.get(0))))
+        })
+        .await
+    }
+
+    /// Whether transaction `xid` has written a journal row of `table`.
+    ///
+    /// # Errors
+    /// As [`Side::run`].
+    pub async fn is_journalled(&self, xid: i64, table: &str) -> Result<bool, Failure> {
+        let sql = in_schema(
+            "SELECT EXISTS (SELECT FROM pgevict.journal WHERE xid = $1::text::xid8 AND tbl = $2)",
+            &self.schema,
+        );
+        self.run(async |client| Ok(client.query_one(&sql, &[&xid.to_string(), &table]).await?.get(0))).await
     }
 
     /// Deletes journal rows that `snapshot` sees, in slices of `slice` rows, and raises the floor in the same

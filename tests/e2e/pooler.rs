@@ -53,5 +53,6 @@ fn a_pooler_is_named_and_nothing_is_set_behind_it() {
     assert!(ran.err.contains("a pooler stands between"), "{}", ran.err);
     w.start_unready(&[]);
     w.wait_line(0, &["a pooler stands between", "name the server itself"]);
-    w.pgevict(&["ready"]).exits(1);
+    let ran = w.pgevict(&["ready"]).exits(1);
+    assert!(ran.out.contains("a pooler stands between"), "{ran:?}");
 }

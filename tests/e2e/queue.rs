@@ -12,7 +12,7 @@ const SCHEMA: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT
 const CONFIG: &str = "[cache.user]\nkey = \"user:{id}\"\n[table.users]\nevict = [\"user\"]";
 const CHANGE: &str = "UPDATE users SET name = name || '.' WHERE id = 1";
 
-/// A session that LISTENs, and counts what it hears.
+/// A session that LISTENs, and counts what it hears of the application: the daemon's probe rings too.
 struct Listener {
     runtime: tokio::runtime::Runtime,
     client: Client,
@@ -25,10 +25,12 @@ impl Listener {
         let url = w.pg.url(&w.database);
         let (client, mut connection) = runtime.block_on(tokio_postgres::connect(&url, NoTls)).unwrap();
         let heard = Arc::new(AtomicUsize::new(0));
-        let counter = heard.clone();
+        let (counter, writer) = (heard.clone(), w.value("SELECT pg_backend_pid()").parse::<i32>().unwrap());
         runtime.spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(_) = message {
+                if let AsyncMessage::Notification(rung) = message
+                    && rung.process_id() == writer
+                {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -4,6 +4,7 @@ use super::function::{Capture, SETTINGS, dollar, fill, in_schema, uncommented};
 use super::{Facts, Settings, Uncompilable, compile};
 use crate::config::model::Delivery;
 use crate::rules::layout::Layout;
+use crate::rules::probe;
 use crate::rules::sql::literal;
 
 /// One statement, or a few that belong together; each is safe to run again.
@@ -26,7 +27,9 @@ impl Step {
 /// # Errors
 /// A lookup's parent has no known primary key of one column.
 pub fn up(layouts: &[Layout], settings: &Settings, facts: &Facts) -> Result<Vec<Step>, Uncompilable> {
-    let captures = layouts.iter().map(|l| compile(l, settings, facts)).collect::<Result<Vec<_>, _>>()?;
+    let probe = probe::layout(&settings.schema);
+    let layouts = layouts.iter().chain([&probe]);
+    let captures = layouts.map(|l| compile(l, settings, facts)).collect::<Result<Vec<_>, _>>()?;
     let mut steps = schema(settings);
     steps.extend(captures.iter().map(|c| table(c, settings)));
     steps.push(leftovers(&captures, settings));

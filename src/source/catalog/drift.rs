@@ -5,6 +5,7 @@ use super::inspect::states;
 use crate::config::model::{Config, Delivery};
 use crate::rules::capture::{Level, function_name};
 use crate::rules::layout::layouts;
+use crate::rules::probe;
 use crate::rules::sql::ident;
 use tokio_postgres::{Client, Error};
 
@@ -23,7 +24,10 @@ pub struct Drift {
 /// The database's.
 pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error> {
     let schema = ident(&config.postgres.schema);
-    let (installed, states) = states(client, config).await?;
+    // The probe's table is watched like the configured ones.
+    let mut layouts = layouts(config);
+    layouts.push(probe::layout(&config.postgres.schema));
+    let (installed, states) = states(client, config, &layouts).await?;
     let mut out = Vec::new();
     let mut report = |object: String, what: &str| out.push(Drift { object, what: what.to_owned() });
     let relations = installed.relations.as_deref().unwrap_or_default();
@@ -63,7 +67,6 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
             report(format!("layout {} of table {}", state.wanted_layout, state.table), "is missing");
         }
     }
-    let layouts = layouts(config);
     for capture in installed.captures.iter().flatten() {
         let owner = layouts.iter().find(|l| {
             let row = states.iter().any(|s| s.table == l.table && s.by_row);

@@ -4,6 +4,7 @@ use super::{Captured, Found, FoundRelation, Installed, facts_of, read};
 use crate::config::model::{Config, Op, TableName};
 use crate::rules::capture::{self, Capture, Facts, Level, SETTINGS, Settings, Trigger, compile};
 use crate::rules::layout::{Class, Layout, layouts};
+use crate::rules::probe;
 use crate::rules::sql::ident;
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, Error};
@@ -75,13 +76,26 @@ impl TableState {
 /// # Errors
 /// The database's.
 pub async fn inspect(client: &Client, config: &Config) -> Result<Vec<TableState>, Error> {
-    Ok(states(client, config).await?.1)
+    Ok(states(client, config, &layouts(config)).await?.1)
 }
 
-pub(super) async fn states(client: &Client, config: &Config) -> Result<(Installed, Vec<TableState>), Error> {
-    let layouts = layouts(config);
+/// Inspects the probe's table; as [`inspect`].
+///
+/// # Errors
+/// The database's.
+pub async fn probe(client: &Client, config: &Config) -> Result<TableState, Error> {
+    let layout = probe::layout(&config.postgres.schema);
+    let mut states = states(client, config, std::slice::from_ref(&layout)).await?.1;
+    Ok(states.pop().unwrap_or_else(|| blank(&layout, &Found::default())))
+}
+
+pub(super) async fn states(
+    client: &Client,
+    config: &Config,
+    layouts: &[Layout],
+) -> Result<(Installed, Vec<TableState>), Error> {
     let settings = Settings::of(config);
-    let tables: Vec<TableName> = capture::tables(&layouts).into_iter().collect();
+    let tables: Vec<TableName> = capture::tables(layouts).into_iter().collect();
     let (installed, found) = read(client, &config.postgres.schema, &tables).await?;
     let facts = facts_of(&tables, &found);
     let captures: Vec<_> = layouts.iter().map(|l| compile(l, &settings, &facts)).collect();

@@ -5,7 +5,7 @@ mod drift;
 mod inspect;
 
 pub use drift::{Drift, drift};
-pub use inspect::{EdgeState, Relation, TableState, inspect};
+pub use inspect::{EdgeState, Relation, TableState, inspect, probe};
 
 use crate::config::model::TableName;
 use crate::rules::capture::Facts;
