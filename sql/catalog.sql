@@ -1,6 +1,7 @@
 -- What the catalog knows: the first row is what is installed in schema $2 (triggers are those of our functions wherever they
--- are), then comes one row a watched table, in the order of $1, their names, quoted for SQL. JSON. Read every 25 s by the daemon,
--- so all of it is one statement and everything is found by index.
+-- are), then comes one row a watched table, in the order of $1, their schemas, and $3, their names. JSON. Read every 25 s by the daemon,
+-- so all of it is one statement and everything is found by index. The daemon's role needs no right on the tables or on their schemas,
+-- which is why no name is cast to regclass: that asks for USAGE.
 SELECT answer.json FROM (
 SELECT 0 AS place, (SELECT json_build_object(
     'relations', (SELECT json_agg(c.relname) FROM pg_class AS c WHERE c.relnamespace = n.oid),
@@ -67,6 +68,7 @@ SELECT w.place, json_build_object(
     FROM tree JOIN pg_class AS r ON r.oid = tree.oid JOIN pg_namespace AS n ON n.oid = r.relnamespace
   )
 )::text
-FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place)
-LEFT JOIN pg_class AS c ON c.oid = to_regclass(w.name)
+FROM unnest($1::text[], $3::text[]) WITH ORDINALITY AS w (schema, name, place)
+LEFT JOIN pg_namespace AS wn ON wn.nspname = w.schema
+LEFT JOIN pg_class AS c ON c.relnamespace = wn.oid AND c.relname = w.name
 ) AS answer ORDER BY answer.place

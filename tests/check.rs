@@ -229,7 +229,7 @@ fn the_servers_are_held_against_the_configuration() {
     assert_eq!((ran.code, ran.codes()), (Some(0), vec!["PE511".to_owned()]), "{}{}", ran.stdout, ran.stderr);
 
     type Case<'a> = (&'a str, &'a str, String, i32, &'a [&'a str], &'a str);
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 12] = [
         ("", "", "[table.call]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `calls`?"),
         ("", "", "[table.orders]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "did you mean `shop.orders`?"),
         ("", "", "[table.seen]\nevict = [\"d\"]\n".into(), 1, &["PE502"], "is a view"),
@@ -238,6 +238,9 @@ fn the_servers_are_held_against_the_configuration() {
         ("", "", lookup("shop.orders", "order_id", ""), 1, &["PE504"], "a primary key of several columns"),
         ("", "", lookup("shop.orders", "order_id", ", by = \"a\""), 0, &[], ""),
         ("", "", lookup("calls", "call_name", ""), 1, &["PE504"], "cannot be joined"),
+        // Who checks needs no right on the schema of a table.
+        ("plain", "", lookup("shop.orders", "order_id", ", by = \"a\""), 0, &[], ""),
+        ("plain", "", lookup("shop.orders", "call_name", ", by = \"a\""), 1, &["PE504"], "integer = text"),
         ("plain", "", lookup("hidden", "hidden_id", ""), 1, &["PE505"], "role `plain`"),
         ("", "delivery = \"notify\"", String::new(), 1, &["PE506", "PE510"], "max_prepared_transactions"),
     ];
@@ -272,6 +275,11 @@ fn the_acl_that_check_prints_is_enough_and_nothing_is_left_behind() {
     let text = small("postgresql://u@/d?host=/nonexistent", &redis.url(0), "");
     let text = text.replace("[cache.d]", "password = \"hunter2\"\n[cache.d]");
     let text = text.replace("redis://", "redis://cache:@");
+    // A blank, which no ACL takes; and a key that the ACL names only by what stands behind its hole.
+    let text = text.replace("[\"d\", \"s\"]", "[\"d\", \"s\", \"e\", \"f\"]");
+    let text = format!(
+        "{text}[cache.e]\nkey = \"it's e:{{user_id|date}}:end\"\n[cache.f]\npattern = \"f:{{user_id}}:[ab]x*\"\n"
+    );
     let file = File::new("c.toml", &text);
     let check = || pgevict(&["check", "-o", "json", "-c", file.name()], &[]);
 

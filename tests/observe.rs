@@ -143,6 +143,7 @@ fn eviction(user: &str) -> Observation {
         more_keys: 0,
         skipped_null: vec![],
         unresolved: vec![],
+        again: false,
         lag: Duration::from_millis(8),
         took: Duration::from_millis(3),
     }))

@@ -3,7 +3,7 @@
 use crate::config::model::Config;
 use crate::config::{Place, Problem, codes};
 use crate::rules::glob;
-use crate::rules::template::{Fill, Rendered};
+use crate::rules::template::Rendered;
 use crate::sink::connect::describe;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
@@ -11,7 +11,7 @@ use redis::{Cmd, cmd};
 /// Deletes a key that is not there, writes and deletes a key of pgevict's own: what every delivery does.
 const DELIVERY: &str = include_str!("../sink/apply.lua");
 
-/// A value that no application has: what is rendered with it does not exist.
+/// A value that no application has: a key with it in place of a wildcard does not exist.
 const NOBODY: &str = "pgevict:check:0f1c7c52-6a1e-4b42-9d3c-none";
 
 /// Everything about the server that does not fit.
@@ -129,14 +129,18 @@ fn attempts(config: &Config) -> Vec<(String, Cmd)> {
     attempt(format!("write {state}:*"), &mut script("check", "", "", &[]));
     for cache in &config.caches {
         for (_, prefix) in &config.namespace.prefixes {
-            let key = match cache.template.render(prefix.as_bytes(), |_| Fill::Value(NOBODY.as_bytes())) {
-                Rendered::Key(key) if cache.template.holes().is_empty() => {
+            // As wide as the ACL has to be, and no wider: a key behind the pattern's first bytes alone need not match it.
+            let key = match cache.template.whole(prefix.as_bytes()) {
+                Rendered::Key(key) => {
                     // The key itself may well exist: only asked about, not touched.
                     attempt(format!("reach keys of cache `{}`", cache.name), cmd("EXISTS").arg(key));
                     continue;
                 }
-                Rendered::Key(key) => key,
-                Rendered::Pattern(pattern) => [&glob::literal_prefix(&pattern), NOBODY.as_bytes()].concat(),
+                Rendered::Pattern(pattern) => match glob::example(&pattern, NOBODY.as_bytes()) {
+                    Some(key) => key,
+                    // Nothing in it can be made up: what it names may exist.
+                    None => continue,
+                },
             };
             let what = format!("delete keys of cache `{}`", cache.name);
             attempt(what.clone(), cmd("UNLINK").arg(&key));
@@ -156,7 +160,10 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
                 Rendered::Pattern(p) => p.clone(),
                 Rendered::Key(k) => glob::escape(k),
             };
-            let pattern = format!("~{}", String::from_utf8_lossy(&pattern));
+            // An ACL takes no blanks, and a quote would end ours: any byte in their place is as near as it comes.
+            let pattern = String::from_utf8_lossy(&pattern)
+                .replace(|c: char| c.is_whitespace() || c.is_control() || c == '\'', "?");
+            let pattern = format!("~{pattern}");
             if !keys.contains(&pattern) {
                 keys.push(pattern);
             }
@@ -178,4 +185,18 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
         keys.join(" "),
         more.concat()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    #[test]
+    fn the_line_in_the_documentation_is_that_of_the_example() {
+        let (config, _) =
+            parse(include_str!("../../config.toml"), "config.toml", &Environment::of([("USER", "u")])).unwrap();
+        let line = acl_line("pgevict", &config);
+        assert!(include_str!("../../docs/operations.md").contains(&format!("\n{line}\n")), "{line}");
+    }
 }

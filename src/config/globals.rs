@@ -36,6 +36,12 @@ pub(super) fn namespace<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'
         }
         return Namespace { prefix: String::new(), prefixes: vec![(None, String::new())] };
     };
+    if let Some(i) = prefix.value.find('*') {
+        let place = reader.inside(&prefix.place, &prefix.value, i..i + 1);
+        let help = "a prefix stands in front of every key as it is; several versions are named in `versions`";
+        reader.error(codes::WILDCARD_IN_KEY, &place, "`*` in `namespace.prefix`").help.push(help.into());
+        return Namespace::default();
+    }
     let template = template(reader, &prefix, Kind::Key);
     let Some(template) = template else { return Namespace::default() };
     let mut has_version = false;

@@ -125,6 +125,7 @@ impl Live<'_> {
             more_keys: 0,
             skipped_null: if turn == Turn::First { counted(layout, &mapped.skipped_null) } else { Vec::new() },
             unresolved: if turn == Turn::First { counted(layout, &mapped.unresolved) } else { Vec::new() },
+            again: turn != Turn::First,
             lag: Duration::ZERO,
             took: Duration::ZERO,
         };
@@ -236,6 +237,7 @@ impl Live<'_> {
             more_keys: 0,
             skipped_null: Vec::new(),
             unresolved: Vec::new(),
+            again: true,
             lag: Duration::ZERO,
             took: Duration::ZERO,
         };

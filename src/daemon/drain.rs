@@ -63,7 +63,7 @@ impl Live<'_> {
         self.layouts.extend(self.current.iter().map(|l| (l.id(), l.clone())));
         if self.journal.is_some() {
             let recorded = self.position.record().repeat.clone();
-            self.repeats = Repeats::new(&config, &recorded, self.ledger.settled(), now);
+            self.repeats = Repeats::new(&config, &recorded, self.ledger.settled(), false, now);
         }
         self.flushes = Flushes::default();
         self.watch.adopt(&config);

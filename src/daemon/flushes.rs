@@ -154,6 +154,8 @@ impl Live<'_> {
                     self.watch.proven = edges;
                 }
                 if position {
+                    // The ledger has waited for this flush: its snapshot is still that of the session's start.
+                    self.repeats.first_flush_done(self.ledger.settled(), now);
                     self.proven = true;
                     self.dirty = true;
                 }

@@ -55,16 +55,34 @@ pub(super) fn millis(d: Duration) -> u64 {
 }
 
 impl Repeats {
-    /// For a session that starts with first deletes done up to `position`.
-    pub(super) fn new(config: &Config, recorded: &BTreeMap<u64, Snapshot>, position: &Snapshot, now: Instant) -> Self {
+    /// For a session that starts with first deletes done up to `position`; `flushing`: they will be when a first flush
+    /// is over, see [`Repeats::first_flush_done`].
+    pub(super) fn new(
+        config: &Config,
+        recorded: &BTreeMap<u64, Snapshot>,
+        position: &Snapshot,
+        flushing: bool,
+        now: Instant,
+    ) -> Self {
         let by_delay = delays(config).into_iter().map(|ms| {
             let delay = Duration::from_millis(ms);
             let at = recorded.get(&ms).cloned();
-            // What lies between is unknown to a new session: it is repeated whole.
-            let due = VecDeque::from([(now + delay, position.clone())]);
+            let mut due = VecDeque::new();
+            if !flushing || at.is_some() {
+                // What lies between is unknown to a new session: it is repeated whole.
+                due.push_back((now + delay, position.clone()));
+            }
             (ms, Repeat { delay, position: at.clone(), recorded: at, due, touched: false, busy: None })
         });
         Self { by_delay: by_delay.collect() }
+    }
+
+    /// The session's first flush is over, with everything up to `snapshot` gone: from now on the delays of the second count.
+    /// Counted from its beginning, the second could be over before a long first one is.
+    pub(super) fn first_flush_done(&mut self, snapshot: &Snapshot, now: Instant) {
+        for repeat in self.by_delay.values_mut().filter(|r| r.position.is_none() && r.busy.is_none()) {
+            repeat.due.push_front((now + repeat.delay, snapshot.clone()));
+        }
     }
 
     /// A change was delivered that concerns a cache with this delay.
@@ -207,6 +225,22 @@ mod tests {
 
     fn at(x: u64) -> Snapshot {
         format!("{x}:{x}:").parse().unwrap()
+    }
+
+    #[test]
+    fn the_delay_of_a_second_flush_counts_from_the_end_of_the_first() {
+        let toml = "[postgres]\nurl = \"postgresql://u@h/d\"\n[redis]\nurl = \"redis://h\"\n\
+                    [cache.c]\nkey = \"c:{id}\"\nrepeat_after = \"1s\"\n[table.t]\nevict = [\"c\"]";
+        let (config, _) = crate::config::parse(toml, "t", &crate::config::Environment::empty()).unwrap();
+        let (now, minute, second) = (Instant::now(), Duration::from_secs(60), Duration::from_secs(1));
+        let mut r = Repeats::new(&config, &BTreeMap::new(), &at(5), true, now);
+        assert!(r.next_due().is_none() && r.begin_due(now + minute).is_empty(), "the first is under way");
+        r.first_flush_done(&at(5), now + minute);
+        assert_eq!(r.next_due(), Some(now + minute + second));
+        assert_eq!(r.begin_due(now + minute + second), [(1000, at(5))]);
+        // A session that begins behind a finished flush has no other to wait for.
+        let r = Repeats::new(&config, &BTreeMap::new(), &at(5), false, now);
+        assert_eq!(r.next_due(), Some(now + second));
     }
 
     fn one(now: Instant, recorded: Option<u64>) -> Repeats {

@@ -139,7 +139,10 @@ pub(super) async fn open<'a>(
         indexed: tracking.map(|tracking| Indexed::new(tracking, now)),
         statements: Statements::default(),
         flushes: Flushes::default(),
-        repeats: if journal.is_some() { Repeats::new(config, &recorded, &seen, now) } else { Repeats::default() },
+        repeats: match &journal {
+            Some(_) => Repeats::new(config, &recorded, &seen, doubt.is_some(), now),
+            None => Repeats::default(),
+        },
         watch: Watch::new(config, &memory.edges, &memory.tables),
         trust,
         probe: Prober::new(config, now),

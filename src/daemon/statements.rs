@@ -133,7 +133,7 @@ impl Statements {
         let mut open = self.open.remove(&id)?;
         self.keys -= open.statement.keys.iter().map(weight).sum::<usize>();
         open.statement.took = now.saturating_duration_since(open.read);
-        if open.turn == Turn::First {
+        if !open.statement.again {
             open.statement.lag = open.age + open.statement.took;
         }
         open.statement.keys.sort_by(|a, b| a.key.cmp(&b.key));

@@ -151,8 +151,11 @@ pub struct Statement {
     pub skipped_null: Vec<(String, u64)>,
     /// Edges whose parent row was gone: cache → how often.
     pub unresolved: Vec<(String, u64)>,
+    /// This is the second delete of `repeat_after`, or the end of a `debounce` window: the statement was counted and had its
+    /// lag before, and what comes late by design has none.
+    pub again: bool,
     /// From the capture (`clock_timestamp()` in the trigger) to the last delete, by the servers' and our clock; for
-    /// people and metrics, nothing decides by it. Zero for repeats.
+    /// people and metrics, nothing decides by it. Zero where `again`.
     pub lag: Duration,
     /// From reading the row to the last delete.
     pub took: Duration,

@@ -5,7 +5,6 @@ use super::clock::rfc3339;
 use super::event::Statement;
 use super::limit::deleted_and_absent;
 use super::notices::Notice;
-use super::words::is_repeat;
 use crate::config::model::{Log, LogFormat, LogLevel};
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -94,7 +93,7 @@ pub(super) fn statement(s: &Statement, text: &str) {
     let (deleted, absent) = deleted_and_absent(s);
     let keys = s.keys.len() as u64 + s.more_keys;
     let took_ms = u64::try_from(s.took.as_millis()).unwrap_or(u64::MAX);
-    let lag_ms = (!is_repeat(s)).then(|| u64::try_from(s.lag.as_millis()).unwrap_or(u64::MAX));
+    let lag_ms = (!s.again).then(|| u64::try_from(s.lag.as_millis()).unwrap_or(u64::MAX));
     let table = s.table.to_string();
     let op = s.op.as_str();
     tracing::info!(target: TARGET, event = "evict", table, op, keys, deleted, absent, lag_ms, took_ms, "{text}");

@@ -6,7 +6,6 @@ use super::clock::{Now, unix_seconds};
 use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statement};
 use super::notices::{CONDITION_CODES, STUCK, condition_code, crate_version, flush_code};
 use super::status::{EdgeId, evicted, server_code};
-use super::words::is_repeat;
 use crate::config::model::{Mode, Op};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, text::encode};
 use prometheus_client::metrics::MetricType;
@@ -205,11 +204,11 @@ impl Metrics {
         let table = if known_table { s.table.to_string() } else { OTHER.to_owned() };
         let edge =
             |cache: &str| if known(cache) { (table.clone(), cache.to_owned()) } else { (OTHER.into(), OTHER.into()) };
-        let repeat = is_repeat(s);
-        if !repeat {
+        let again = s.again;
+        if !again {
             self.changes.get_or_create(&[("table", table.clone()), ("op", s.op.as_str().to_owned())]).inc();
         }
-        if !repeat && evicted(&s.keys) {
+        if !again && evicted(&s.keys) {
             self.lag.observe(s.lag.as_secs_f64());
             self.took.observe(s.took.as_secs_f64());
         }
@@ -447,6 +446,7 @@ mod tests {
         let m = with_edges();
         let mut s = update();
         s.keys = vec![k("a:1", Outcome::Repeat(1)), k("a:2", Outcome::Repeat(0))];
+        s.again = true;
         m.statement(Now::read(), &s, true, |_| true);
         has(&m, r#"pgevict_keys_total{table="calls",cache="a",outcome="repeat"} 2"#);
         has(&m, r#"pgevict_repeat_deleted_keys_total{table="calls",cache="a"} 1"#);

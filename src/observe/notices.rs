@@ -261,7 +261,7 @@ pub fn flush_reason(r: &FlushReason) -> String {
             format!("PostgreSQL's history forked or crashed, commits may be lost: {}", one_line(found))
         }
         FlushReason::Unproven => "edges that are new, changed, newly live or newly enforced".into(),
-        FlushReason::Ddl(found) => format!("DDL changed rows without triggers: {}", one_line(found)),
+        FlushReason::Ddl(found) => format!("DDL that fires no trigger may have changed rows: {}", one_line(found)),
         FlushReason::LostCaptures(n) => format!("{n} captures could not be written to the journal"),
         FlushReason::Gap(why) => format!("changes may have been missed: {}", one_line(why)),
         FlushReason::Again => "once more after repeat_after, against fills that were under way".into(),

@@ -4,7 +4,6 @@ use super::clock::{Now, rfc3339};
 use super::event::{FlushReason, KeyOutcome, Outcome, Server, Statement};
 use super::notices::{flush_code, flush_reason};
 use super::window::{MINUTES, Window};
-use super::words::is_repeat;
 use crate::config::model::{Config, Mode, TableName};
 use crate::rules::layout;
 use serde::Serialize;
@@ -234,7 +233,7 @@ pub(super) struct Book {
 struct EdgeBook {
     mode: Mode,
     counts: Counts,
-    last_eviction: Option<(SystemTime, Duration)>,
+    last_eviction: Option<(SystemTime, Option<Duration>)>,
 }
 
 #[derive(Debug, Default)]
@@ -271,7 +270,7 @@ impl Book {
     }
 
     pub(super) fn statement(&mut self, now: Now, s: &Statement) {
-        let repeat = is_repeat(s);
+        let again = s.again;
         let mut concerned: BTreeSet<&str> = BTreeSet::new();
         for k in &s.keys {
             self.totals.counts.add(k);
@@ -285,8 +284,8 @@ impl Book {
             self.totals.counts.unresolved += times;
             concerned.insert(cache);
         }
-        self.totals.counts.changes += u64::from(!repeat);
-        if !repeat && evicted(&s.keys) {
+        self.totals.counts.changes += u64::from(!again);
+        if !again && evicted(&s.keys) {
             self.lag.record(now.instant, s.lag);
         }
         for cache in concerned {
@@ -301,9 +300,9 @@ impl Book {
             }
             edge.counts.skipped_null += of_cache(&s.skipped_null);
             edge.counts.unresolved += of_cache(&s.unresolved);
-            edge.counts.changes += u64::from(!repeat);
+            edge.counts.changes += u64::from(!again);
             if deleted {
-                edge.last_eviction = Some((now.wall, s.lag));
+                edge.last_eviction = Some((now.wall, (!again).then_some(s.lag)));
             }
         }
     }
@@ -365,7 +364,7 @@ impl Book {
             mode: e.mode.as_str().to_owned(),
             counts: e.counts.clone(),
             last_eviction: e.last_eviction.map(|(at, _)| rfc3339(at)),
-            lag_ms: e.last_eviction.map(|(_, lag)| ms(lag)),
+            lag_ms: e.last_eviction.and_then(|(_, lag)| lag).map(ms),
         };
         self.edges.iter().map(edge).collect()
     }
@@ -482,9 +481,15 @@ mod tests {
         let mut b = book(&["a"]);
         let mut s = update();
         s.keys = vec![k("a:1", Outcome::Repeat(1)), k("a:2", Outcome::Repeat(0))];
+        s.again = true;
         b.statement(now, &s);
-        let expected = Counts { repeats: 2, repeat_deleted: 1, ..Counts::default() };
+        // The end of a debounce window.
+        s.keys = vec![k("a:3", Outcome::Deleted(1))];
+        b.statement(now, &s);
+        let expected = Counts { repeats: 2, repeat_deleted: 1, deleted: 1, ..Counts::default() };
         assert_eq!(b.totals.counts, expected);
+        let edge = &b.edges()[0];
+        assert!(edge.last_eviction.is_some() && edge.lag_ms.is_none(), "{edge:?}");
         assert_eq!(b.lag(now), None);
     }
 

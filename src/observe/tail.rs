@@ -6,7 +6,7 @@ use super::limit::deleted_and_absent;
 use super::notices::Notice;
 use super::redact::{escape, shown};
 use super::status::ms;
-use super::words::{MAX_KEYS, is_repeat};
+use super::words::MAX_KEYS;
 use crate::config::model::LogKeys;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn statement_json(now: Now, s: &Statement, line: &str, keys: LogKeys, named: usi
         "skipped": skipped,
         "deleted": deleted,
         "absent": absent,
-        "lag_ms": (!is_repeat(s)).then(|| ms(s.lag)),
+        "lag_ms": (!s.again).then(|| ms(s.lag)),
         "took_ms": ms(s.took),
     })
 }

@@ -49,19 +49,13 @@ pub fn statement(s: &Statement, keys: LogKeys) -> String {
         parts.push("nothing".to_owned());
     }
     line.push_str(&parts.join(", "));
-    if is_repeat(s) {
-        // The second delete is late by design; its distance from the commit is no lag.
+    if s.again {
+        // It is late by design; its distance from the commit is no lag.
         let _ = write!(line, " (took={})", millis(s.took));
     } else {
         let _ = write!(line, " (lag={} took={})", millis(s.lag), millis(s.took));
     }
     line
-}
-
-/// Whether these are the second deletes of `repeat_after`.
-#[must_use]
-pub fn is_repeat(s: &Statement) -> bool {
-    !s.keys.is_empty() && s.keys.iter().all(|k| matches!(k.outcome, Outcome::Repeat(_)))
 }
 
 /// Whole milliseconds: `8ms`.
@@ -136,6 +130,7 @@ pub(crate) mod tests {
             more_keys: 0,
             skipped_null: Vec::new(),
             unresolved: Vec::new(),
+            again: false,
             lag: Duration::from_millis(8),
             took: Duration::from_millis(3),
         }
@@ -189,9 +184,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn repeats_alone_have_no_lag() {
-        let s = with(|s| s.keys = vec![k("a:7", Outcome::Repeat(0)), k("b:7:*", Outcome::Repeat(2))]);
+    fn second_deletes_and_ends_of_windows_have_no_lag() {
+        let again = |keys| {
+            with(|s| {
+                s.keys = keys;
+                s.again = true;
+            })
+        };
+        let s = again(vec![k("a:7", Outcome::Repeat(0)), k("b:7:*", Outcome::Repeat(2))]);
         check(&s, "evict calls.update user_id=7: a:7 repeat, b:7:* 2 repeat (took=3ms)");
+        let s = again(vec![k("a:7", Outcome::Deleted(1))]);
+        check(&s, "evict calls.update user_id=7: a:7 deleted (took=3ms)");
     }
 
     #[test]

@@ -133,6 +133,34 @@ pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A key that `pattern` matches, with `stand_in` where its first `*` is: for asking a server about such keys without meaning
+/// one that exists. None without a `*`, or where a class takes no byte.
+#[must_use]
+pub fn example(pattern: &[u8], stand_in: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut star = Some(stand_in);
+    let mut i = 0;
+    while i < pattern.len() {
+        if pattern[i] == b'*' {
+            out.extend_from_slice(star.take().unwrap_or_default());
+            i += 1;
+            continue;
+        }
+        // A literal stands for itself and what is escaped for the next byte; a wildcard takes a letter if it takes one.
+        let own = match pattern[i] {
+            b'[' | b'?' => None,
+            b'\\' => Some(*pattern.get(i + 1).unwrap_or(&b'\\')),
+            literal => Some(literal),
+        };
+        let tries = own.into_iter().chain(b'a'..=b'z').chain(0..=u8::MAX);
+        let (byte, next) =
+            tries.map(|b| (b, one(pattern, i, b))).find_map(|(b, (hit, next))| hit.then_some((b, next)))?;
+        out.push(byte);
+        i = next;
+    }
+    star.is_none().then_some(out)
+}
+
 /// Whether every key that `inner` can match is surely matched by `outer`. May say no where the answer is yes:
 /// it treats `inner` as a key whose wildcards only a `*` of `outer` can take.
 ///
@@ -292,6 +320,15 @@ mod tests {
     }
 
     #[test]
+    fn an_example_has_the_stand_in_where_the_first_star_is() {
+        let example = |p: &str| example(p.as_bytes(), b"nobody").map(|k| String::from_utf8(k).unwrap());
+        assert_eq!(example("u:*:x*").as_deref(), Some("u:nobody:x"));
+        assert_eq!(example("s:*:[^ab]?\\*").as_deref(), Some("s:nobody:ca*"));
+        assert_eq!(example("u:[ab]"), None);
+        assert_eq!(example("u:*[]"), None);
+    }
+
+    #[test]
     fn the_prefix_ends_at_the_first_wildcard() {
         assert_eq!(literal_prefix(b"a\\*b:*:x"), b"a*b:");
         assert_eq!(literal_prefix(b"*"), b"");
@@ -339,6 +376,13 @@ mod tests {
         fn what_covers_matches_all_that_the_inner_matches(outer in "[ab*?:]{0,6}", inner in "[ab*?:]{0,6}", key in "[ab:]{0,8}") {
             if covers(outer.as_bytes(), inner.as_bytes()) && matches(inner.as_bytes(), key.as_bytes()) {
                 prop_assert!(matches(outer.as_bytes(), key.as_bytes()));
+            }
+        }
+
+        #[test]
+        fn an_example_is_matched(p in "[]ab*?^\\\\\\[-]{0,8}") {
+            if let Some(key) = example(p.as_bytes(), b"nobody") {
+                prop_assert!(matches(p.as_bytes(), &key), "{:?}", String::from_utf8_lossy(&key));
             }
         }
 

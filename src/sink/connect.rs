@@ -192,8 +192,14 @@ pub fn remedy(e: &redis::RedisError) -> &'static str {
         "MOVED" | "CLUSTERDOWN" | "CROSSSLOT" => "this is a cluster node: redis-cluster:// is designed, not yet built",
         "MAXCLIENTS" => "maxclients is reached: raise it, or find who keeps so many connections",
         "MASTERDOWN" => "a replica without its master: point redis.url at the master",
+        "ERR" if e.detail().is_some_and(|d| d.contains("DB index")) => {
+            "the server has no such database: correct redis.url"
+        }
         _ if e.is_timeout() => {
             "the server is frozen or busy with a slow command, or something between swallows packets"
+        }
+        _ if e.to_string().contains("UnknownIssuer") => {
+            "give the system the certificate of who signed it, or name its PEM file in SSL_CERT_FILE"
         }
         _ if e.is_connection_refusal() => "is the server running there?",
         _ => "",

@@ -350,6 +350,9 @@ fn refusal(e: &tokio_postgres::Error) -> Refusal {
         None if describe(e).contains("password missing") => {
             "the server asks for a password: postgres.password, PGEVICT_POSTGRES__PASSWORD_FILE, a credential or ~/.pgpass"
         }
+        None if describe(e).contains("does not support TLS") => {
+            "turn on `ssl` at the server, or lower `sslmode` in postgres.url"
+        }
         None => "is the server running there?",
     };
     (describe(e), remedy)

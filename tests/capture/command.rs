@@ -79,6 +79,10 @@ fn apply_asks_and_without_a_terminal_refuses() {
 #[test]
 fn who_applies_with_a_url_of_its_own_grants_the_daemon_its_rights() {
     let c = Cli::new();
+    // A schema that the daemon's role has no right on: it needs none.
+    c.world.sql("CREATE SCHEMA \"Back Office\"; CREATE TABLE \"Back Office\".ledger (user_id int)");
+    let text = format!("{CONFIG}[table.\"Back Office.ledger\"]\nevict = [\"user\"]\n");
+    std::fs::write(c.folder.path().join("config.toml"), text).unwrap();
     // Roles belong to the server, which other tests share.
     let role = format!("daemon_{}", std::process::id());
     c.world.sql(&format!("CREATE ROLE {role} LOGIN"));
@@ -86,6 +90,9 @@ fn who_applies_with_a_url_of_its_own_grants_the_daemon_its_rights() {
     let (_, host) = server.rsplit_once('@').unwrap();
     let database = c.world.url.rsplit_once('/').unwrap().1;
     let daemon = format!("postgresql://{role}@{host}/{database}");
+    let (code, up, errors) = c.run_at(&daemon, &["up"]);
+    assert_eq!((code, errors.as_str()), (0, ""), "the daemon's role may print the migration");
+    assert!(up.contains("\"Back Office\""), "{up}");
     let (code, _, errors) = c.run_at(&daemon, &["apply", "--yes"]);
     assert!(code == 1 && errors.contains("--as"), "{code} {errors}");
     let (code, _, errors) = c.run_at(&daemon, &["apply", "--yes", "--as", &c.world.url]);

@@ -53,6 +53,26 @@ fn the_first_start_flushes_what_it_cannot_prove() {
     assert!(missing.contains("user:1") && missing.contains("user:2") && !missing.contains("canary"), "{missing:?}");
 }
 
+/// Counted from the start of the session, the second flush would be over before a first that walks a large Redis is.
+#[test]
+fn the_second_flush_of_a_first_start_comes_repeat_after_behind_the_end_of_the_first() {
+    let repeated = CONFIG.replace("key = \"user:{id}\"", "key = \"user:{id}\"\nrepeat_after = \"500ms\"");
+    let w = World::new(&Setup { config: &repeated, ..setup(Delivery::Journal) });
+    w.apply();
+    w.start();
+    w.wait_line(0, &["once more after repeat_after"]);
+    let status = w.pgevict(&["status", "-o", "json"]).exits(0).json();
+    let [second, first] = [0, 1].map(|i| status["flushes"][i].clone());
+    assert_eq!([&second["reason"], &first["reason"]], ["again", "no_position"], "{status}");
+    let between = format!(
+        "SELECT extract(epoch FROM timestamptz {} - timestamptz {}) * 1000 - {} >= 495",
+        second["at"].to_string().replace('"', "'"),
+        first["at"].to_string().replace('"', "'"),
+        first["took_ms"],
+    );
+    assert_eq!(w.value(&between), "t", "{between}");
+}
+
 #[test]
 fn the_first_start_with_adopt_takes_the_caches_as_fresh() {
     let w = World::new(&setup(Delivery::Journal));
