@@ -89,9 +89,14 @@ impl Proxy {
         self.state.send_modify(|s| s.target = target);
     }
 
-    /// Begins a fault; the one before is over.
+    /// Begins a fault; the one before is over. Under [`Fault::ConnectHangs`] no connect gets through once this returns.
+    #[track_caller]
     pub(crate) fn inflict(&self, fault: Fault) {
+        let before = self.hits();
         self.set(Some(fault), b"", false);
+        if fault == Fault::ConnectHangs {
+            self.wait_hit(before);
+        }
     }
 
     /// The same for the next request that holds `needle` (one reply or request is hit, then the fault is over).
