@@ -125,6 +125,11 @@ fn swallow_notifications(db: &Db) {
         "SET allow_system_table_mods = on; ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO real_notify; \
          CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT'",
     );
+    // A session that has rung before goes on with the plan it has. The one that LISTENs holds the locks, and stays.
+    db.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid <> pg_backend_pid() AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')",
+    );
 }
 
 #[test]
