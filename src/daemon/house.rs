@@ -59,7 +59,7 @@ impl Live<'_> {
         self.watch.queue_filling = queue.filling();
         let may = self.config.postgres.bell == Bell::Auto && !self.session.identity.prepared_transactions;
         if self.journal.is_some() && self.bell.allow(may && !queue.filling(), Instant::now()) {
-            self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
+            self.session.bell_unlock(true).await.map_err(|e| postgres(&e))?;
         }
         Ok(())
     }

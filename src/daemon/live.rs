@@ -5,7 +5,7 @@ use super::flushes::Flushes;
 use super::passes::{Lane, Passes};
 use super::probe::{Prober, Told, worded};
 use super::repeats::Repeats;
-use super::statements::{Statements, Turn};
+use super::statements::Statements;
 use super::trust::Trust;
 use super::watch::Watch;
 use super::{Context, Ended};
@@ -13,6 +13,7 @@ use crate::config::model::{Config, Delivery, TableName};
 use crate::flow::bell::{Bell, Next};
 use crate::flow::debounce::Debounce;
 use crate::flow::ledger::Ledger;
+use crate::flow::paging::Paging;
 use crate::observe::event::{Condition, Observation, Server};
 use crate::planted;
 use crate::rules::layout::Layout;
@@ -58,7 +59,7 @@ pub(super) struct Live<'a> {
     pub(super) context: &'a Context,
     pub(super) config: Arc<Config>,
     pub(super) session: Session,
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) side: Side,
     pub(super) position: Position,
     /// Layouts by id: the configuration's own and those that the database remembers.
@@ -83,8 +84,10 @@ pub(super) struct Live<'a> {
     pub(super) late: HashMap<u64, Vec<crate::flow::ledger::Ticket>>,
     /// Everything up to here was read (not: deleted).
     pub(super) seen: Snapshot,
+    /// How long pages are.
+    pub(super) paging: Paging,
     /// The batch under way, while it has more pages.
-    pub(super) batch: Option<Batch>,
+    pub(super) batch: Option<super::reading::Batch>,
     /// Whether the record may name a position: not while the first flush is under way, never in notify delivery.
     pub(super) proven: bool,
     /// Something was delivered since the position last moved.
@@ -99,14 +102,6 @@ pub(super) struct Live<'a> {
     /// A drain must be over by then.
     pub(super) drain_by: Option<Instant>,
     pub(super) draining: Option<Ended>,
-}
-
-/// A batch of which pages are left to read.
-#[derive(Debug)]
-pub(super) struct Batch {
-    target: Snapshot,
-    after: (i64, i64),
-    ticket: crate::flow::ledger::Ticket,
 }
 
 /// What the loop waits for.
@@ -235,7 +230,7 @@ impl Live<'_> {
     }
 
     /// Whether memory has room for another page.
-    fn roomy(&self) -> bool {
+    pub(super) fn roomy(&self) -> bool {
         self.statements.keys() < MOST_KEYS && self.passes.waiting() < MOST_PATTERNS
     }
 
@@ -291,57 +286,6 @@ impl Live<'_> {
         }
         self.move_position(now);
         self.drained(now).await
-    }
-
-    /// Reads one page: the next of the batch under way, or the first of a new one. One page a turn, so that a long batch
-    /// starves nothing else that is due, and so that the limits of [`Live::reads`] hold within a batch too.
-    async fn poll(&mut self) -> Step {
-        let Some(journal) = &self.journal else { return Ok(()) };
-        let batch = self.batch.take();
-        let (target, after) = batch.as_ref().map_or((None, (0, 0)), |b| (Some(&b.target), b.after));
-        let mut page = journal.page(&self.session, &self.seen, target, after).await.map_err(|e| postgres(&e))?;
-        self.context.observer.beat();
-        if page.file != self.session.identity.journal_file {
-            // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
-            return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
-        }
-        // No floor: nothing was ever retired.
-        if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
-            // Retention went past us, which it never should between two polls: what was deleted is unknown.
-            return Err(Ended::TooOld);
-        }
-        self.position.tombstones.read_by(&page.target);
-        self.trust.read(&page.target);
-        self.lost(page.lost, &page.target).await?;
-        // A probe is no change: it neither wakes the daemon nor moves the position, or an idle database would never be left alone.
-        let found = !page.changes.iter().all(|c| self.probe.wrote(c));
-        if self.bell.polled(found || batch.is_some(), Instant::now()) {
-            self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
-        }
-        if !found && batch.is_none() && page.next.is_none() {
-            if planted::is("idle-move") && self.proven && self.ledger.is_idle() {
-                self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
-            }
-            self.deliver(std::mem::take(&mut page.changes), None, Turn::First).await?;
-            self.ledger.pass_over(&page.target);
-            self.seen = page.target;
-            return Ok(());
-        }
-        self.dirty = true;
-        if planted::is("position-first") && self.proven {
-            self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
-        }
-        let ticket = batch.map_or_else(|| self.ledger.open(page.target.clone()), |b| b.ticket);
-        self.deliver(std::mem::take(&mut page.changes), Some(ticket), Turn::First).await?;
-        match page.next {
-            Some(after) => self.batch = Some(Batch { target: page.target, after, ticket }),
-            None => {
-                self.seen = page.target;
-                self.release(ticket, Instant::now());
-            }
-        }
-        self.bell.hurry(Instant::now());
-        Ok(())
     }
 
     /// The bell: in journal delivery an empty wake-up, in notify delivery the change itself.

@@ -13,6 +13,7 @@ mod notify;
 mod passes;
 mod poison;
 mod probe;
+mod reading;
 mod repeats;
 mod standby;
 mod start;

@@ -152,7 +152,7 @@ impl Live<'_> {
         if arrival.unheard {
             // Polling needs no bell; it is tried again later.
             if self.bell.rely(false, now) {
-                self.session.bell_unlock().await.map_err(|e| postgres(&e))?;
+                self.session.bell_unlock(true).await.map_err(|e| postgres(&e))?;
             }
             let side = self.side.clone();
             self.ask(async move { Told::Unheard(why_unheard(&side).await) });

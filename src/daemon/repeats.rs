@@ -206,7 +206,7 @@ impl Live<'_> {
         let (Some((ms, from, up_to, after)), Some(journal)) = (self.repeats.next_page(), &self.journal) else {
             return Ok(());
         };
-        let page = journal.page(&self.session, &from, Some(&up_to), after).await.map_err(|e| postgres(&e))?;
+        let page = journal.page(&from, Some(&up_to), after, self.paging.rows()).await.map_err(|e| postgres(&e))?;
         if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
             return Err(super::Ended::TooOld);
         }

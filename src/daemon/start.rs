@@ -15,6 +15,7 @@ use crate::flow::bell::Bell;
 use crate::flow::debounce::Debounce;
 use crate::flow::fork::{self, Found, Lineage, Verdict};
 use crate::flow::ledger::Ledger;
+use crate::flow::paging::Paging;
 use crate::flow::proof::{self, Proven};
 use crate::flow::record::Record;
 use crate::observe::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY, Server};
@@ -72,7 +73,7 @@ pub(super) async fn open<'a>(
     let side = Side::new(&config.postgres.url, &session.connected.host, &config.postgres.schema)
         .map_err(|e| Ended::Down(Server::Postgres, e))?;
     let journal = match config.postgres.delivery {
-        Delivery::Journal => Some(Journal::prepare(&session).await.map_err(|e| postgres(&e))?),
+        Delivery::Journal => Some(Arc::new(Journal::prepare(&session).await.map_err(|e| postgres(&e))?)),
         Delivery::Notify if session.identity.prepared_transactions => {
             let why = "delivery = \"notify\" is refused where max_prepared_transactions > 0: PREPARE TRANSACTION fails \
                        after NOTIFY; use delivery = \"journal\"";
@@ -149,6 +150,7 @@ pub(super) async fn open<'a>(
         assembler: notify::assembler(),
         later: notify::Later::default(),
         late: HashMap::new(),
+        paging: Paging::default(),
         batch: None,
         proven: doubt.is_none() && journal.is_some(),
         dirty: true,

@@ -6,6 +6,7 @@ pub mod debounce;
 pub mod fork;
 pub mod index;
 pub mod ledger;
+pub mod paging;
 pub mod probe;
 pub mod proof;
 pub mod record;

@@ -315,8 +315,12 @@ impl Observer {
         state.book.statement(now, s);
         let known = |cache: &str| state.book.has_edge(&s.table, cache);
         self.0.metrics.statement(now, s, state.book.has_table(&s.table), known);
-        let text = words::statement(s, state.keys);
-        self.0.tail.statement(now, s, &text, state.keys);
+        let logged = state.flood.admit(now.instant, s);
+        // In a flood most lines are read by nobody.
+        let text = (logged || self.readers() > 0).then(|| words::statement(s, state.keys));
+        if let Some(text) = &text {
+            self.0.tail.statement(now, s, text, state.keys);
+        }
         let poison = s.extent == Extent::Poison;
         if poison || s.extent == Extent::Degraded {
             state.book.totals.poison += u64::from(poison);
@@ -324,8 +328,8 @@ impl Observer {
             let n = notices::degraded(&s.table.to_string(), s.note.as_deref(), poison);
             self.notice(now, state, n, lines);
         }
-        if state.flood.admit(now.instant, s) {
-            lines.push(Line::Statement(text));
+        if logged {
+            lines.extend(text.map(Line::Statement));
         }
     }
 

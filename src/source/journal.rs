@@ -5,11 +5,10 @@ use crate::config::model::Op;
 use crate::planted;
 use crate::rules::payload::{self, Raw, RowKind, Tuple};
 use crate::rules::snapshot::Snapshot;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
-/// Rows of one page.
-const ROWS: i64 = 512;
 /// Bytes of values in one page as they are stored, past which it ends. A row carries about 64 kB, or one tuple of values up to
 /// 1 MiB each; compression makes at most some eighty times less of it, so a page stays under 32 MB, and its deletes are done well
 /// within the session's `idle_session_timeout`.
@@ -67,6 +66,7 @@ pub struct Page {
 /// The page statement, prepared for one session.
 #[derive(Debug)]
 pub struct Journal {
+    client: Arc<Client>,
     page: Statement,
 }
 
@@ -81,32 +81,34 @@ impl Journal {
             // Everything above the highest id: what was still open then is forgotten.
             text = text.replace("= ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))", "IS NULL");
         }
-        Ok(Self { page: session.connected.client.prepare(&text).await? })
+        let client = session.connected.client.clone();
+        let page = client.prepare(&text).await?;
+        Ok(Self { client, page })
     }
 
-    /// Reads one page of `visible(target) \ visible(seen)`; `target` None stands for now.
+    /// Reads one page of `visible(target) \ visible(seen)`, of at most `limit` rows; `target` None stands for now.
     ///
     /// # Errors
     /// The connection is lost, or the server refuses.
     pub async fn page(
         &self,
-        session: &Session,
         seen: &Snapshot,
         target: Option<&Snapshot>,
         after: (i64, i64),
+        limit: i64,
     ) -> Result<Page, tokio_postgres::Error> {
-        let rows = session
-            .connected
+        let rows = self
             .client
             .query(
                 &self.page,
-                &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &ROWS, &BYTES],
+                &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &limit, &BYTES],
             )
             .await?;
         let read = Instant::now();
         let mut page = Page { target: seen.clone(), floor: None, lost: 0, file: None, changes: Vec::new(), next: None };
         let mut there = 0;
-        for row in &rows {
+        // What belongs to the page is in each of its rows, or in the only one where there are none.
+        if let Some(row) = rows.first() {
             if let Ok(target) = row.get::<_, &str>(0).parse() {
                 page.target = target;
             }
@@ -114,12 +116,15 @@ impl Journal {
             page.lost = row.get(2);
             page.file = row.get(14);
             there = row.get::<_, Option<i64>>(13).unwrap_or(0);
+            page.changes.reserve(rows.len());
+        }
+        for row in &rows {
             if let Some(xid) = row.get::<_, Option<i64>>(3) {
                 page.next = Some((xid, row.get(4)));
                 page.changes.push(change(row, read));
             }
         }
-        if there < ROWS && i64::try_from(page.changes.len()).unwrap_or(0) == there {
+        if there < limit && i64::try_from(page.changes.len()).unwrap_or(0) == there {
             page.next = None;
         }
         Ok(page)

@@ -9,7 +9,7 @@ use crate::flow::fork::Lineage;
 use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use crate::rules::sql;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 /// First half of the advisory lock keys; the second is the oid of the journal (bell) or of the layouts (leader), so
 /// that two schemas in one database do not meet. Any number that other software is unlikely to use would do; the
@@ -54,8 +54,17 @@ pub struct Session {
     pub identity: Identity,
     /// The schema, quoted.
     pub schema: String,
-    /// Second half of the bell's lock key, the journal's oid; None in notify delivery, which has no journal.
-    bell: Option<i32>,
+    /// None in notify delivery, which has no journal and so no bell.
+    bell: Option<BellLock>,
+}
+
+/// The bell's lock, its statements prepared: a change that rings waits for neither to be planned.
+#[derive(Debug)]
+struct BellLock {
+    /// Second half of its key, the journal's oid.
+    key: i32,
+    take: Statement,
+    give: Statement,
 }
 
 /// Writes the configured schema where the SQL files say `pgevict.`.
@@ -164,11 +173,15 @@ impl Candidate {
         }
         let bell = match (postgres.delivery, journal) {
             (Delivery::Notify, _) => None,
-            (Delivery::Journal, Some(oid)) => Some(oid.cast_signed()),
+            (Delivery::Journal, Some(oid)) => {
+                let take = client.prepare("SELECT pg_try_advisory_lock($1, $2)").await.map_err(|e| failed(&e))?;
+                let give = client.prepare("SELECT pg_advisory_unlock($1, $2)").await.map_err(|e| failed(&e))?;
+                Some(BellLock { key: oid.cast_signed(), take, give })
+            }
             (Delivery::Journal, None) => return Err(missing(postgres, &format!("the journal ({schema}.journal)"))),
         };
         // Notify delivery keeps no position that a crash or a fork could make wrong: every start is a gap.
-        let sentinel = match bell {
+        let sentinel = match &bell {
             None => String::new(),
             Some(_) => sentinel(client, &postgres.schema).await.map_err(|e| match e.code() {
                 Some(code) if code.code() == "42P01" => missing(postgres, "the sentinel"),
@@ -177,7 +190,7 @@ impl Candidate {
         };
         let snapshot: String = row.get(2);
         let journal_file: Option<u32> = row.get(7);
-        let sentinel = match bell {
+        let sentinel = match &bell {
             None => sentinel,
             Some(_) => {
                 let lost = row.get::<_, Option<u32>>(6).unwrap_or_default();
@@ -218,19 +231,22 @@ impl Session {
     /// # Errors
     /// The connection is lost.
     pub async fn try_bell_lock(&self) -> Result<bool, tokio_postgres::Error> {
-        let Some(key) = self.bell else { return Ok(false) };
-        let row = self.connected.client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
-        Ok(row.get(0))
+        let Some(bell) = &self.bell else { return Ok(false) };
+        Ok(self.connected.client.query_one(&bell.take, &[&LOCK_CLASS, &bell.key]).await?.get(0))
     }
 
-    /// Gives the bell lock back: writers stop ringing.
+    /// Gives the bell lock back, if it is `ours`: writers stop ringing. The future borrows nothing, so that deletes can go on
+    /// beside it.
     ///
     /// # Errors
     /// The connection is lost.
-    pub async fn bell_unlock(&self) -> Result<(), tokio_postgres::Error> {
-        let Some(key) = self.bell else { return Ok(()) };
-        self.connected.client.query_one("SELECT pg_advisory_unlock($1, $2)", &[&LOCK_CLASS, &key]).await?;
-        Ok(())
+    pub fn bell_unlock(&self, ours: bool) -> impl Future<Output = Result<(), tokio_postgres::Error>> + use<> {
+        let lock = self.bell.as_ref().filter(|_| ours);
+        let lock = lock.map(|bell| (self.connected.client.clone(), bell.give.clone(), bell.key));
+        async move {
+            let Some((client, give, key)) = lock else { return Ok(()) };
+            client.query_one(&give, &[&LOCK_CLASS, &key]).await.map(drop)
+        }
     }
 }
 

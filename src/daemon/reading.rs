@@ -1,0 +1,109 @@
+//! Reading the journal: one page a turn of the loop, the next one asked for while this one's keys go.
+
+use super::Ended;
+use super::live::{Live, Step, postgres};
+use super::statements::Turn;
+use crate::flow::ledger::Ticket;
+use crate::observe::event::Server;
+use crate::planted;
+use crate::rules::snapshot::Snapshot;
+use crate::source::journal::Page;
+use std::time::Instant;
+
+/// A batch of which pages are left.
+#[derive(Debug)]
+pub(super) struct Batch {
+    target: Snapshot,
+    ticket: Ticket,
+    left: Left,
+}
+
+/// What is left of it.
+#[derive(Debug)]
+enum Left {
+    /// The next page was read while the keys of the last one went. It is not looked at before its turn.
+    Ahead(Box<Page>),
+    /// It begins behind this row.
+    Behind((i64, i64)),
+}
+
+impl Live<'_> {
+    /// Reads one page: the next of the batch under way, or the first of a new one. One page a turn, so that a long batch
+    /// starves nothing else that is due, and so that the limits of [`Live::reads`] hold within a batch too.
+    pub(super) async fn poll(&mut self) -> Step {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let begun = Instant::now();
+        let (under_way, left) = match self.batch.take() {
+            Some(Batch { target, ticket, left }) => (Some((target, ticket)), Some(left)),
+            None => (None, None),
+        };
+        let target = under_way.as_ref().map(|(target, _)| target);
+        let rows = self.paging.rows();
+        let mut page = match left {
+            Some(Left::Ahead(page)) => *page,
+            Some(Left::Behind(after)) => {
+                journal.page(&self.seen, target, after, rows).await.map_err(|e| postgres(&e))?
+            }
+            None => journal.page(&self.seen, None, (0, 0), rows).await.map_err(|e| postgres(&e))?,
+        };
+        self.context.observer.beat();
+        if page.file != self.session.identity.journal_file {
+            // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
+            return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
+        }
+        // No floor: nothing was ever retired.
+        if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
+            // Retention went past us, which it never should between two polls: what was deleted is unknown.
+            return Err(Ended::TooOld);
+        }
+        self.position.tombstones.read_by(&page.target);
+        self.trust.read(&page.target);
+        self.lost(page.lost, &page.target).await?;
+        // A probe is no change: it neither wakes the daemon nor moves the position, or an idle database would never be left alone.
+        let found = !page.changes.iter().all(|c| self.probe.wrote(c));
+        let wakes = self.bell.polled(found || under_way.is_some(), Instant::now());
+        let changes = std::mem::take(&mut page.changes);
+        if !found && under_way.is_none() && page.next.is_none() {
+            if planted::is("idle-move") && self.proven && self.ledger.is_idle() {
+                self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
+            }
+            self.deliver(changes, None, Turn::First).await?;
+            self.ledger.pass_over(&page.target);
+            self.seen = page.target;
+            return Ok(());
+        }
+        self.dirty = true;
+        if planted::is("position-first") && self.proven {
+            self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
+        }
+        let ticket = under_way.map_or_else(|| self.ledger.open(page.target.clone()), |(_, ticket)| ticket);
+        // Both servers work at the same time: PostgreSQL takes the bell's lock back and reads the next page while Redis
+        // deletes this one's keys. No more than one page is read ahead, and none while memory has no room.
+        let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
+        let ahead = async {
+            match page.next {
+                Some(after) if room => journal.page(&seen, Some(&page.target), after, rows).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        let delivery = self.deliver(changes, Some(ticket), Turn::First);
+        let (unlocked, ahead, delivered) = tokio::join!(unlock, ahead, delivery);
+        delivered?;
+        unlocked.map_err(|e| postgres(&e))?;
+        let ahead = ahead.map_err(|e| postgres(&e))?;
+        let now = Instant::now();
+        match page.next {
+            Some(after) => {
+                self.paging.full(now.saturating_duration_since(begun));
+                let left = ahead.map_or(Left::Behind(after), |page| Left::Ahead(Box::new(page)));
+                self.batch = Some(Batch { target: page.target, ticket, left });
+            }
+            None => {
+                self.seen = page.target;
+                self.release(ticket, now);
+            }
+        }
+        self.bell.hurry(now);
+        Ok(())
+    }
+}
