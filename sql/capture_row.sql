@@ -17,6 +17,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$

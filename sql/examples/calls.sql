@@ -220,6 +220,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -278,13 +280,22 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."user_id" AS v0,
-    i."agent_id" AS v1
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv1
+  FROM r
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
-UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
@@ -297,35 +308,48 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
-    o."user_id" AS o0,
-    o."agent_id" AS o1,
-    n."user_id" AS n0,
-    n."agent_id" AS n1
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    o.c3 AS o3,
+    o.c4 AS o4,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2,
+    n.c3 AS n3,
+    n.c4 AS n4,
+    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
+    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
+    ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
+  FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+    OR ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
+  FROM r WHERE r.h0
+), k1 AS (
+  SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov1, r.n0::text COLLATE "C" AS nv1
+  FROM r WHERE r.h1
+), k2 AS (
+  SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
+  FROM r WHERE r.h2
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0
-UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
-UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
-UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
-UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+UNION ALL SELECT ARRAY['1'::text, k.ov1] AS tuple FROM k1 AS k WHERE k.o
+UNION ALL SELECT ARRAY['1'::text, k.nv1] AS tuple FROM k1 AS k WHERE k.n
+UNION ALL SELECT ARRAY['2'::text, k.ov0] AS tuple FROM k2 AS k WHERE k.o
+UNION ALL SELECT ARRAY['2'::text, k.nv0] AS tuple FROM k2 AS k WHERE k.n
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -338,13 +362,22 @@ UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2) AS q LIM
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."user_id" AS v0,
-    i."agent_id" AS v1
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+  SELECT "agent_id" AS c0, "user_id" AS c1 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv1
+  FROM r
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
-UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSE
@@ -354,48 +387,79 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."user_id" AS v0,
-    i."agent_id" AS v1
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv1
+  FROM r
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
-UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
-    o."user_id" AS o0,
-    o."agent_id" AS o1,
-    n."user_id" AS n0,
-    n."agent_id" AS n1
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
+) AS t$query$ WHEN 'UPDATE' THEN $query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    o.c3 AS o3,
+    o.c4 AS o4,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2,
+    n.c3 AS n3,
+    n.c4 AS n4,
+    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
+    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
+    ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
+  FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+    OR ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
+  FROM r WHERE r.h0
+), k1 AS (
+  SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov1, r.n0::text COLLATE "C" AS nv1
+  FROM r WHERE r.h1
+), k2 AS (
+  SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
+  FROM r WHERE r.h2
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0
-UNION SELECT ARRAY['1'::text, r.o1] AS tuple FROM r WHERE r.o AND r.h1
-UNION SELECT ARRAY['1'::text, r.n1] AS tuple FROM r WHERE r.n AND r.h1
-UNION SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
-UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."user_id" AS v0,
-    i."agent_id" AS v1
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+UNION ALL SELECT ARRAY['1'::text, k.ov1] AS tuple FROM k1 AS k WHERE k.o
+UNION ALL SELECT ARRAY['1'::text, k.nv1] AS tuple FROM k1 AS k WHERE k.n
+UNION ALL SELECT ARRAY['2'::text, k.ov0] AS tuple FROM k2 AS k WHERE k.o
+UNION ALL SELECT ARRAY['2'::text, k.nv0] AS tuple FROM k2 AS k WHERE k.n
+) AS t$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT "agent_id" AS c0, "user_id" AS c1 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv1
+  FROM r
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r
-UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
+) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7095359158514679516, 'calls', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -431,74 +495,115 @@ UNION SELECT ARRAY['2'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_jou
         VALUES (7095359158514679516, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "user_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$, $query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_new
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$, $query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_new
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h0,
-    o."user_id" AS o0,
-    n."user_id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    o.c3 AS o3,
+    o.c4 AS o4,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2,
+    n.c3 AS n3,
+    n.c4 AS n4
+  FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$, $query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."agent_id" IS DISTINCT FROM n."agent_id"
-      OR o."cost_cents" IS DISTINCT FROM n."cost_cents"
-      OR o."duration_seconds" IS DISTINCT FROM n."duration_seconds"
-      OR o."status" IS DISTINCT FROM n."status"
-      OR o."user_id" IS DISTINCT FROM n."user_id")) AS h1,
-    o."agent_id" AS o0,
-    n."agent_id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+) AS t$query$, $query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    o.c3 AS o3,
+    o.c4 AS o4,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2,
+    n.c3 AS n3,
+    n.c4 AS n4
+  FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "agent_id"::text COLLATE "C" AS "agent_id", "cost_cents"::text COLLATE "C" AS "cost_cents", "duration_seconds"::text COLLATE "C" AS "duration_seconds", "status"::text COLLATE "C" AS "status", "user_id"::text COLLATE "C" AS "user_id"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+), k1 AS (
+  SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov0, r.n0::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['1'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h1
-UNION SELECT ARRAY['1'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h1$query$, $query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."user_id" IS DISTINCT FROM n."user_id")) AS h2,
-    o."user_id" AS o0,
-    n."user_id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"::text COLLATE "C" AS "user_id"
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['1'::text, k.ov0] AS tuple FROM k1 AS k WHERE k.o
+UNION ALL SELECT ARRAY['1'::text, k.nv0] AS tuple FROM k1 AS k WHERE k.n
+) AS t$query$, $query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    n.c0 AS n0
+  FROM (SELECT row_number() OVER () AS p, "user_id" AS c0
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "user_id"::text COLLATE "C" AS "user_id"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "user_id" AS c0
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0)::record *<> ROW(n.c0)::record)
+), k2 AS (
+  SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov0, r.n0::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['2'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h2
-UNION SELECT ARRAY['2'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h2$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['2'::text, k.ov0] AS tuple FROM k2 AS k WHERE k.o
+UNION ALL SELECT ARRAY['2'::text, k.nv0] AS tuple FROM k2 AS k WHERE k.n
+) AS t$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$, $query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_old
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$, $query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_old
+), k2 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -540,9 +645,9 @@ SELECT DISTINCT ARRAY['2'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['5aa4d587c3e02e4b1bb65c4c523a0450e328dcf306148683f442f62397d308c1']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=5aa4d587c3e02e4b']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['386a31dde0881f767f84dbee5cb15e68bfd751e34b1f94d34fb6b6d20b968b8e']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=386a31dde0881f76']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -708,6 +813,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -768,14 +875,16 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
-  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+  SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
@@ -792,15 +901,17 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 2
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
-    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
-  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+  SELECT "call_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -815,14 +926,16 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 2
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
-  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+  SELECT "call_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSE
@@ -832,31 +945,37 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)) AS q LIMIT 2
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
-  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+  SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
-    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT "call_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT "call_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (2268899811732888572, 'lead_analytics', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -892,31 +1011,37 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$ END) I
         VALUES (2268899811732888572, 'lead_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
-  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+  SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old
-    UNION ALL SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_new) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT "call_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "call_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT vl0.t0 AS v0,
-    (i.pgevict_f0 IS NOT NULL AND vl0.found IS NULL) AS vg0
-  FROM (SELECT "call_id"::text COLLATE "C" AS "call_id", "call_id" AS pgevict_f0 FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
-    WHERE p."id" = i.pgevict_f0 LIMIT 1) AS vl0 ON true
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT "call_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0 AS if0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r WHERE NOT (r.vg0)
-UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text[] END;
+SELECT DISTINCT t.tuple FROM (
+SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
+  LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
+    WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
+) AS t$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -958,9 +1083,9 @@ UNION SELECT ARRAY['-1'::text, NULL] AS tuple FROM r WHERE (r.vg0)$query$]::text
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['495a46cf026174156f9048541c69fdc36e82b1448e6fa0625ff13b4cecb91a86']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=495a46cf02617415']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['560d840addb347bf6f6b26afad4ace68e516b625325781df32d65a29d206b790']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=560d840addb347bf']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -1126,6 +1251,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -1184,12 +1311,18 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
@@ -1202,13 +1335,19 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
-    UNION ALL SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_old
+  UNION ALL SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -1221,12 +1360,18 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSE
@@ -1236,25 +1381,43 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r) AS q LIMIT 257) AS t;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
-    UNION ALL SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_old
+  UNION ALL SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."id" AS v0,
-    i."user_id" AS v1
-  FROM (SELECT "id"::text COLLATE "C" AS "id", "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv1
+  FROM r
 )
-SELECT ARRAY['0'::text, r.v0] AS tuple FROM r
-UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
+UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
+) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (6750363748978745148, 'agents', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -1290,32 +1453,44 @@ UNION SELECT ARRAY['1'::text, r.v1] AS tuple FROM r$query$ END) INTO pgevict_jou
         VALUES (6750363748978745148, 'agents', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
+  SELECT "id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$, $query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_new
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old
-    UNION ALL SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
+SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT "id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old
-    UNION ALL SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_new) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$, $query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "user_id" AS c0 FROM pgevict_new
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
+SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT "id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$, $query$WITH r AS (
-  SELECT i."user_id" AS v0
-  FROM (SELECT "user_id"::text COLLATE "C" AS "user_id" FROM pgevict_old) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$, $query$WITH r AS (
+  SELECT "user_id" AS c0 FROM pgevict_old
+), k1 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -1357,9 +1532,9 @@ SELECT DISTINCT ARRAY['1'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['434f5aff440a6b7ad44073141cc6e75f183d39c9cf21f8d76808d3033e922d2d']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=434f5aff440a6b7a']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['58cc7e4e0870249786c727f3cb3b82e8600d89259d189c0f6cf60f5367b60c60']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=58cc7e4e08702497']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -1525,6 +1700,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -1583,10 +1760,12 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
+  SELECT "id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
@@ -1598,21 +1777,30 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
-      OR o."id" IS DISTINCT FROM n."id"
-      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
-    o."id" AS o0,
-    n."id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2
+  FROM (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0) AS q LIMIT 257) AS t;
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+) AS t) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -1625,10 +1813,12 @@ UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0) AS q LIM
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
+  SELECT "id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSE
@@ -1638,28 +1828,41 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
+  SELECT "id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
-      OR o."id" IS DISTINCT FROM n."id"
-      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
-    o."id" AS o0,
-    n."id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'UPDATE' THEN $query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2
+  FROM (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+) AS t$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT "id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3997855020671136234, 'users', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -1695,28 +1898,41 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_
         VALUES (3997855020671136234, 'users', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_new) AS i
+  SELECT "id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT o.pgevict_n IS NOT NULL AS o,
-    n.pgevict_n IS NOT NULL AS n,
-    (o.pgevict_c IS DISTINCT FROM n.pgevict_c OR (o."credits" IS DISTINCT FROM n."credits"
-      OR o."id" IS DISTINCT FROM n."id"
-      OR o."plan" IS DISTINCT FROM n."plan")) AS h0,
-    o."id" AS o0,
-    n."id" AS n0
-  FROM (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH u AS MATERIALIZED (
+  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
+), r AS (
+  SELECT o.p IS NOT NULL AS o,
+    n.p IS NOT NULL AS n,
+    o.c0 AS o0,
+    o.c1 AS o1,
+    o.c2 AS o2,
+    n.c0 AS n0,
+    n.c1 AS n1,
+    n.c2 AS n2
+  FROM (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_old) AS o
-  FULL JOIN (SELECT row_number() OVER () AS pgevict_n, count(*) OVER () AS pgevict_c, "credits"::text COLLATE "C" AS "credits", "id"::text COLLATE "C" AS "id", "plan"::text COLLATE "C" AS "plan"
-    FROM pgevict_new) AS n ON n.pgevict_n = o.pgevict_n
+  FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
+    FROM pgevict_new) AS n ON n.p = o.p
+  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+), k0 AS (
+  SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
+  FROM r
 )
-SELECT ARRAY['0'::text, r.o0] AS tuple FROM r WHERE r.o AND r.h0
-UNION SELECT ARRAY['0'::text, r.n0] AS tuple FROM r WHERE r.n AND r.h0$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."id" AS v0
-  FROM (SELECT "id"::text COLLATE "C" AS "id" FROM pgevict_old) AS i
+SELECT DISTINCT t.tuple FROM (
+SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
+UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
+) AS t$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT "id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -1758,9 +1974,9 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['f94bccd89a643ed3f79d010d922c8b40e044253071ef762785080354e2f1685d']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=f94bccd89a643ed3']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['34f5355e2aeaec14c4c2211554bcf40d226a2e5403cf02d3e4087ff11c6aa1c5']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=34f5355e2aeaec14']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -1926,6 +2142,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -1984,10 +2202,12 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
@@ -2000,11 +2220,13 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -2017,10 +2239,12 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
+  SELECT "agent_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSE
@@ -2030,19 +2254,25 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'UPDATE' THEN $query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ WHEN 'DELETE' THEN $query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'DELETE' THEN $query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7827135883180513747, 'agent_analytics', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -2078,19 +2308,25 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_
         VALUES (7827135883180513747, 'agent_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'INSERT' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+  SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old
-    UNION ALL SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_new) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_old
+  UNION ALL SELECT "agent_id" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."agent_id" AS v0
-  FROM (SELECT "agent_id"::text COLLATE "C" AS "agent_id" FROM pgevict_old) AS i
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'DELETE' THEN ARRAY[$query$WITH r AS (
+  SELECT "agent_id" AS c0 FROM pgevict_old
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -2132,9 +2368,9 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['7aebc9ec3e474e4f5aca8a1760d66f09dedc607b36bbda225ab93d29b038a612']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=7aebc9ec3e474e4f']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['e3fad16fef4149e6469fce4ef111cf95a5f3c74c4c401a802f043e58b54ce6f0']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=e3fad16fef4149e6']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -2300,6 +2536,8 @@ SET bytea_output = 'hex'
 SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
+-- A query that was planned for a large statement would be compiled anew for every small one of the session.
+SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
 AS $pgevict$
@@ -2368,11 +2606,13 @@ BEGIN
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
           FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH r AS (
-  SELECT i."nonce" AS v0
-  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
-    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+  SELECT "nonce" AS c0 FROM pgevict_old
+  UNION ALL SELECT "nonce" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         END IF;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
@@ -2392,11 +2632,13 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r) AS q LIMIT 257) AS t;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'UPDATE' THEN $query$WITH r AS (
-  SELECT i."nonce" AS v0
-  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
-    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+  SELECT "nonce" AS c0 FROM pgevict_old
+  UNION ALL SELECT "nonce" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3459564420998603401, 'pgevict.probe', 'r', pgevict_op, pgevict_array);
       pgevict_journal := '"pgevict".journal'::regclass;
@@ -2432,11 +2674,13 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$ END) INTO pgevict_
         VALUES (3459564420998603401, 'pgevict.probe', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
         pgevict_classes := CASE TG_OP WHEN 'UPDATE' THEN ARRAY[$query$WITH r AS (
-  SELECT i."nonce" AS v0
-  FROM (SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_old
-    UNION ALL SELECT "nonce"::text COLLATE "C" AS "nonce" FROM pgevict_new) AS i
+  SELECT "nonce" AS c0 FROM pgevict_old
+  UNION ALL SELECT "nonce" AS c0 FROM pgevict_new
+), k0 AS (
+  SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
+  FROM r
 )
-SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
         FOR i IN 1 .. coalesce(array_length(pgevict_classes, 1), 0) LOOP
           CONTINUE WHEN pgevict_classes[i] IS NULL;
           BEGIN
@@ -2478,9 +2722,9 @@ SELECT DISTINCT ARRAY['0'::text, r.v0] AS tuple FROM r$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['955bafd40089ae74599e9d65bf932ff650eee2c76054ac9e0bbf69ae46ba7c61']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=955bafd40089ae74']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['648240f571284ed9b8717b27e46e98408418150c6f795ad719c6ee090eb87c97']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=648240f571284ed9']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['u']::text[];
   levels constant text[] := ARRAY['s']::text[];

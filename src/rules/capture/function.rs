@@ -11,7 +11,7 @@ use sha2::Digest as _;
 pub const BELL_LOCK: i32 = 1_885_431_413;
 
 /// What a capture function pins, as `pg_proc.proconfig` shows it.
-pub const SETTINGS: [&str; 10] = [
+pub const SETTINGS: [&str; 11] = [
     "search_path=pg_catalog, pg_temp",
     "lock_timeout=250ms",
     "TimeZone=UTC",
@@ -21,6 +21,7 @@ pub const SETTINGS: [&str; 10] = [
     "extra_float_digits=1",
     "lc_monetary=C",
     "quote_all_identifiers=off",
+    "jit=off",
     "row_security=off",
 ];
 
