@@ -13,6 +13,9 @@
 //! whatever, is always the same: connect anew, read the position, go on from there ([`daemon`]). Where nothing can be
 //! proven, the caches are *flushed* whole.
 //!
+//! What a cache wants *warmed* is read anew beside all this ([`warm`]) and stored like a careful application would: not if a change has
+//! been evicted since.
+//!
 //! Nobody but [`observe`] words what happens; [`admin`] serves it; [`cli`] is what people type.
 //!
 //! Begin with `src/ARCHITECTURE.md`, then read [`rules::layout`], `sql/capture.sql`, and the loop in `daemon/live.rs`.
@@ -27,3 +30,4 @@ mod planted;
 pub mod rules;
 pub mod sink;
 pub mod source;
+pub mod warm;

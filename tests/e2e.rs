@@ -54,6 +54,8 @@ mod systemd;
 mod two_daemons;
 #[path = "e2e/two_daemons_storm.rs"]
 mod two_daemons_storm;
+#[path = "e2e/warm.rs"]
+mod warm;
 
 #[path = "recipes/analyses/scenario.rs"]
 mod recipe_analyses;

@@ -1,6 +1,6 @@
 //! Whether Redis is a server that pgevict can work on, and whether its ACL allows what is needed.
 
-use crate::config::model::Config;
+use crate::config::model::{Config, WarmFormat};
 use crate::config::{Place, Problem, codes};
 use crate::rules::glob;
 use crate::rules::template::Rendered;
@@ -174,6 +174,9 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
     let mut more = Vec::new();
     if config.caches.iter().any(|c| c.guard_fills) {
         more.push(" +hscan".to_owned());
+    }
+    if config.caches.iter().any(|c| c.warm.as_ref().is_some_and(|w| w.format == WarmFormat::Hash)) {
+        more.push(" +pexpire".to_owned());
     }
     if crate::daemon::indexed::index(config).is_some() {
         let channel = String::from_utf8_lossy(&glob::escape(config.redis.state.as_bytes())).into_owned();

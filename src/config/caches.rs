@@ -5,6 +5,7 @@ use super::globals::template;
 use super::model::Cache;
 use super::problem::{Place, Problem};
 use super::reader::{At, Found, Reader, Section, entries};
+use super::warm::WarmAt;
 use crate::rules::template::Kind;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -19,6 +20,7 @@ pub(super) struct CacheAt {
     pub(super) repeat_after: Option<At<Duration>>,
     pub(super) guard: Option<At<bool>>,
     pub(super) ttl: Option<At<Duration>>,
+    pub(super) warm: Option<WarmAt>,
     /// None where the template is wrong; that has been reported.
     pub(super) cache: Option<Cache>,
 }
@@ -46,7 +48,7 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
     let allow_broad = s.get(reader, "allow_broad").and_then(|f| reader.boolean(f, &s.path("allow_broad")));
     let guard = s.get(reader, "guard_fills").and_then(|f| reader.boolean(f, &s.path("guard_fills")));
     let index = s.get(reader, "index").and_then(|f| reader.boolean(f, &s.path("index")));
-    s.not_built(reader, "warm");
+    let warm = s.get(reader, "warm").and_then(|f| super::warm::cache(reader, &f, s.path("warm")));
     s.finish(reader);
     let allow_broad = allow_broad.is_some_and(|b| b.value);
     let (kind, chosen) = match (key, pattern) {
@@ -84,8 +86,9 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         ttl: ttl.as_ref().map(|t| t.value),
         repeat_after: repeat_after.as_ref().map(|r| r.value),
         guard_fills: guard.as_ref().is_some_and(|g| g.value),
+        warm: warm.as_ref().map(|w| w.warm.clone()),
         allow_broad,
         index: index.map_or(kind == Kind::Pattern, |i| i.value),
     });
-    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, cache }
+    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, warm, cache }
 }

@@ -20,6 +20,7 @@ pub mod scalar;
 mod servers;
 mod tables;
 mod values;
+mod warm;
 
 pub use environment::Environment;
 pub use problem::{Place, Problem, Report, Severity};
@@ -117,7 +118,7 @@ pub fn connection(text: &str, environment: &Environment) -> Result<model::PgUrl,
 /// `cache.NAME`, `table.NAME`, `table.NAME.evict`, `table.NAME.lookup.HOLE` and `test`.
 #[must_use]
 pub fn settings() -> Vec<(String, &'static str)> {
-    const ONE_OF_EACH: &str = "[cache.NAME]\n[table.NAME]\nevict = [{}]\nlookup.HOLE = {}\n[[test]]";
+    const ONE_OF_EACH: &str = "[cache.NAME]\nwarm = {}\n[table.NAME]\nevict = [{}]\nlookup.HOLE = {}\n[[test]]";
     let environment = Environment::empty();
     let (document, _) = DeTable::parse_recoverable(ONE_OF_EACH);
     let mut reader = Reader::new(ONE_OF_EACH, &environment);
@@ -148,6 +149,7 @@ fn document_to_config<'a>(reader: &mut Reader<'a>, document: &'a DeTable<'a>, br
     let redis = section(reader, "redis");
     let namespace = section(reader, "namespace");
     let limits = section(reader, "limits");
+    let warm = section(reader, "warm");
     let admin = section(reader, "admin");
     let log = section(reader, "log");
     let cache = section(reader, "cache");
@@ -161,9 +163,10 @@ fn document_to_config<'a>(reader: &mut Reader<'a>, document: &'a DeTable<'a>, br
     let redis = servers::redis(reader, redis, broken);
     let namespace = globals::namespace(reader, namespace);
     let (limits, never_delete) = globals::limits(reader, limits);
+    let warm = warm::warm(reader, warm);
     let admin = globals::admin(reader, admin);
     let log = globals::log(reader, log);
-    let caches = caches::caches(reader, cache);
+    let mut caches = caches::caches(reader, cache);
     let tables = tables::tables(reader, table, broken);
     let tests = cases::cases(reader, test, &tables, broken);
     top.finish(reader);
@@ -179,13 +182,16 @@ fn document_to_config<'a>(reader: &mut Reader<'a>, document: &'a DeTable<'a>, br
                 tables: &tables,
             },
         );
+        warm::check(reader, postgres.as_ref().map(|p| p.delivery), &namespace, &caches);
     }
+    warm::guard(&mut caches);
     Some(Config {
         mode: mode.map(|m| m.value).unwrap_or_default(),
         postgres: postgres?,
         redis: redis?,
         namespace,
         limits,
+        warm,
         caches: caches.into_iter().filter_map(|c| c.cache).collect(),
         tables: tables.into_iter().map(|t| t.table).collect(),
         admin,

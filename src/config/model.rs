@@ -4,8 +4,10 @@
 //! is parsed, every default is filled in.
 
 mod connection;
+mod warm;
 
 pub use connection::{ChannelBinding, PgHost, PgTls, PgUrl, RedisAddress, RedisUrl, Secret, SslMode};
+pub use warm::{CacheWarm, Warm, WarmFormat};
 
 use crate::rules::template::Template;
 use std::collections::BTreeMap;
@@ -26,6 +28,8 @@ pub struct Config {
     pub namespace: Namespace,
     /// What bounds the daemon.
     pub limits: Limits,
+    /// What bounds warming.
+    pub warm: Warm,
     /// What the application caches, in the file's order.
     pub caches: Vec<Cache>,
     /// Which changes make which cache stale, in the file's order.
@@ -179,8 +183,11 @@ pub struct Cache {
     pub ttl: Option<Duration>,
     /// Delete once more after this long.
     pub repeat_after: Option<Duration>,
-    /// Evictions leave tombstones that late fills must respect.
+    /// Evictions leave tombstones that late fills must respect: as written, or because pgevict itself warms keys that
+    /// evictions of this cache may delete.
     pub guard_fills: bool,
+    /// How it is filled again.
+    pub warm: Option<CacheWarm>,
     /// A whole form that begins with a wildcard is meant.
     pub allow_broad: bool,
     /// Redis reports its keys to the live key index. Default: true for a pattern, false for a key.

@@ -67,7 +67,7 @@ pub(super) fn postgres<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a
     let url = s.get(reader, "url").map(|f| reader.text(f, "postgres.url"));
     let [from_variable, from_file] = password(reader, &mut s, "postgres.password");
     let url = match url {
-        Some(url) => url.and_then(|text| pg(reader, &text, from_variable, from_file)),
+        Some(url) => url.and_then(|text| pg(reader, &text, "postgres", from_variable, from_file)),
         None => {
             if !broken {
                 let message = "`postgres.url` is missing: where do changes come from?";
@@ -144,20 +144,34 @@ fn identifier<'a>(reader: &mut Reader<'a>, s: &mut Section<'a>, name: &'static s
     text.map_or_else(|| "pgevict".to_owned(), |t| t.value)
 }
 
-fn pg(reader: &mut Reader<'_>, text: &At<String>, variable: Option<Secret>, file: Option<Secret>) -> Option<PgUrl> {
+/// `url` and `password` of another section: a second role, or another server.
+pub(super) fn other_postgres<'a>(reader: &mut Reader<'a>, s: &mut Section<'a>, section: &'static str) -> Option<PgUrl> {
+    let url = s.get(reader, "url").map(|f| reader.text(f, &s.path("url")));
+    let [from_variable, from_file] = password(reader, s, &s.path("password"));
+    pg(reader, &url??, section, from_variable, from_file)
+}
+
+/// Reads the connection text of `section`, with the password that it, a setting or a credential gives.
+fn pg(
+    reader: &mut Reader<'_>,
+    text: &At<String>,
+    section: &str,
+    variable: Option<Secret>,
+    file: Option<Secret>,
+) -> Option<PgUrl> {
     let parsed = pg_url::parse(&text.value, reader.environment.user());
     hide_secrets(reader, text);
     let mut parsed = match parsed {
         Ok(parsed) => parsed,
         Err(problems) => {
-            report(reader, &text.place, "postgres.url", problems);
+            report(reader, &text.place, &format!("{section}.url"), problems);
             return None;
         }
     };
     let url = &mut parsed.url;
     url.password = first_password(&text.place, url.password.take(), variable, file);
     if url.password.is_none() {
-        url.password = credential(reader, "postgres.password");
+        url.password = credential(reader, &format!("{section}.password"));
     }
     if url.password.is_none() {
         match pgpass::find(url, parsed.passfile.as_deref(), reader.environment) {

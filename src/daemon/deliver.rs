@@ -190,6 +190,9 @@ impl Live<'_> {
             }
             let (kind, bytes) = (key.kind, key.key.clone());
             let asker = self.statements.key(id, key, false);
+            if let Some(values) = target.warm {
+                self.statements.want(asker, target.cache, values);
+            }
             match kind {
                 Kind::Key => keys.add(bytes, asker),
                 Kind::Pattern => self.passes.want(bytes, asker),
@@ -211,8 +214,13 @@ impl Live<'_> {
     ) -> bool {
         let table = edge.via.as_ref().unwrap_or(&layout.table);
         let Some(length) = self.config.table(table).and_then(|t| t.debounce) else { return false };
-        let what =
-            Suppressed { table: layout.table.clone(), op, cache: edge.cache.clone(), kind: target.rendered.kind() };
+        let what = Suppressed {
+            table: layout.table.clone(),
+            op,
+            cache: edge.cache.clone(),
+            kind: target.rendered.kind(),
+            warm: target.warm.clone().map(|values| (target.cache, values)),
+        };
         match self.debounce.named(target.rendered.bytes(), length, ticket, what, now) {
             Verdict::Now => false,
             Verdict::AtEnd => {
@@ -249,6 +257,9 @@ impl Live<'_> {
         let id = self.statements.open(statement, last, Turn::First, now, Duration::ZERO);
         let outcome = KeyOutcome { cache: what.cache, kind: what.kind, key: key.clone(), outcome: Outcome::Absent };
         let asker = self.statements.key(id, outcome, false);
+        if let Some((cache, values)) = what.warm {
+            self.statements.want(asker, cache, values);
+        }
         // Every ticket but the last is released with the delete's confirmation; for a pattern that is its pass, so all
         // of them wait for it together.
         let mut keys = Keys::default();
@@ -298,6 +309,7 @@ impl Live<'_> {
         for asker in askers {
             match *asker {
                 Asker::Statement { id, slot } => {
+                    self.warm(id, slot, outcome);
                     let ended = self.statements.outcome(id, slot, outcome, now);
                     if ended.is_some()
                         && let Some(tickets) = self.late.remove(&id)

@@ -51,6 +51,8 @@ pub(super) struct Suppressed {
     pub(super) op: crate::config::model::Op,
     pub(super) cache: String,
     pub(super) kind: crate::rules::template::Kind,
+    /// The cache and the values of a key that is to be warmed.
+    pub(super) warm: Option<(usize, crate::rules::binding::Binding)>,
 }
 
 /// Everything a live session holds. It dies with either connection; nothing of it outlives the session but what Redis
@@ -62,6 +64,8 @@ pub(super) struct Live<'a> {
     pub(super) journal: Option<Arc<Journal>>,
     pub(super) side: Side,
     pub(super) position: Position,
+    /// Fills again what is evicted, beside this loop; None: no cache wants it.
+    pub(super) warmer: Option<super::warmer::Warmer>,
     /// Layouts by id: the configuration's own and those that the database remembers.
     pub(super) layouts: HashMap<i64, Arc<Layout>>,
     /// The configuration's own.

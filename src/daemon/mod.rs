@@ -21,6 +21,7 @@ mod statements;
 pub mod supervise;
 pub mod systemd;
 mod trust;
+mod warmer;
 mod watch;
 
 use crate::config::model::Config;

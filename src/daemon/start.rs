@@ -8,6 +8,7 @@ use super::probe::Prober;
 use super::repeats::Repeats;
 use super::statements::Statements;
 use super::trust::Trust;
+use super::warmer::Warmer;
 use super::watch::{self, Watch};
 use super::{Context, Ended, notify};
 use crate::config::model::{Bell as BellMode, Config, Delivery};
@@ -129,6 +130,7 @@ pub(super) async fn open<'a>(
     });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
+    let warmer = Warmer::start(config, &session.connected.host, observer);
     let now = Instant::now();
     let rings = journal.is_some() && config.postgres.bell == BellMode::Auto && !identity.prepared_transactions;
     let mut live = Live {
@@ -167,6 +169,7 @@ pub(super) async fn open<'a>(
         journal,
         side,
         position: held,
+        warmer,
         layouts,
         current,
         seen,

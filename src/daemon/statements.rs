@@ -5,6 +5,7 @@
 
 use crate::flow::ledger::Ticket;
 use crate::observe::event::{KeyOutcome, Outcome, Statement};
+use crate::rules::binding::Binding;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ struct Open {
     turn: Turn,
     read: Instant,
     age: Duration,
+    /// By slot: keys that are to be warmed, with their cache.
+    wants: HashMap<usize, (usize, Binding)>,
 }
 
 /// A statement whose last key has ended.
@@ -80,7 +83,7 @@ impl Statements {
         let id = self.next;
         self.next += 1;
         // One remaining for the opening itself, so that it cannot end before it is closed.
-        self.open.insert(id, Open { statement, remaining: 1, ticket, turn, read, age });
+        self.open.insert(id, Open { statement, remaining: 1, ticket, turn, read, age, wants: HashMap::new() });
         id
     }
 
@@ -93,6 +96,22 @@ impl Statements {
             open.statement.keys.len() - 1
         });
         Asker::Statement { id, slot }
+    }
+
+    /// The key of `asker` is to be warmed once it is gone.
+    pub(super) fn want(&mut self, asker: Asker, cache: usize, values: Binding) {
+        if let Asker::Statement { id, slot } = asker
+            && let Some(open) = self.open.get_mut(&id)
+        {
+            open.wants.insert(slot, (cache, values));
+        }
+    }
+
+    /// The key of a slot that is to be warmed: its cache, itself, its values.
+    pub(super) fn take_want(&mut self, id: u64, slot: usize) -> Option<(usize, Vec<u8>, Binding)> {
+        let open = self.open.get_mut(&id)?;
+        let (cache, values) = open.wants.remove(&slot)?;
+        Some((cache, open.statement.keys.get(slot)?.key.clone(), values))
     }
 
     /// All keys are added. Returns the statement if nothing of it is outstanding.

@@ -13,3 +13,4 @@ pub mod record;
 pub mod retry;
 pub mod tombstones;
 pub mod vigil;
+pub mod warm;

@@ -117,6 +117,41 @@ pub struct KeyOutcome {
     pub outcome: Outcome,
 }
 
+/// What became of a key that was to be warmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WarmOutcome {
+    /// It is filled again.
+    Stored,
+    /// The query has no row for it: nothing is stored.
+    Empty,
+    /// A change overtook the value, or something failed: it is tried again.
+    Retried,
+    /// Its values were overtaken again and again: left to the next reader.
+    Refused,
+    /// It could not be done: left to the next reader.
+    Failed,
+    /// The queue was full: left to the next reader.
+    Dropped,
+}
+
+impl WarmOutcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Stored, Self::Empty, Self::Retried, Self::Refused, Self::Failed, Self::Dropped];
+
+    /// As metrics spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Empty => "empty",
+            Self::Retried => "retried",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// How a journalled statement named its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -263,6 +298,19 @@ pub enum Observation {
         table: TableName,
         /// The cache's name in the layout.
         cache: String,
+    },
+    /// A key was warmed, or was not.
+    Warmed {
+        /// The cache.
+        cache: String,
+        /// The full Redis key.
+        key: Vec<u8>,
+        /// What became of it.
+        outcome: WarmOutcome,
+        /// Why, where it was not stored.
+        why: Option<String>,
+        /// From the beginning of its query to the answer of Redis.
+        took: Duration,
     },
     /// Retention deleted journal rows.
     Retired {

@@ -3,7 +3,7 @@
 //! Labels are bounded by the configuration: a table or cache that is not in it counts under `(other)`.
 
 use super::clock::{Now, unix_seconds};
-use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statement};
+use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statement, WarmOutcome};
 use super::notices::{CONDITION_CODES, STUCK, condition_code, crate_version, flush_code};
 use super::status::{EdgeId, evicted, server_code};
 use crate::config::model::{Mode, Op};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Count<const N: usize> = Family<Labels<N>, Counter>;
@@ -104,6 +104,9 @@ pub(super) struct Metrics {
     index_live: Gauge,
     index_keys: Gauge,
     index_bytes: Gauge,
+    warms: Count<2>,
+    warm_took: Histogram,
+    warm_queue: Gauge,
     retired_rows: Counter,
     position_moves: Counter,
     reloads: Count<1>,
@@ -151,6 +154,14 @@ impl Metrics {
             index_live: add(r, "index_live", "1 while the live key index answers patterns; SCAN does otherwise"),
             index_keys: add(r, "index_keys", "Keys in the live key index"),
             index_bytes: add(r, "index_bytes", "Memory of the live key index, about"),
+            warms: add(r, "warms", "Keys that were to be warmed, by what became of them"),
+            warm_took: add_seconds(
+                r,
+                "warm_duration",
+                "From a warming query's beginning to its stored value",
+                seconds(),
+            ),
+            warm_queue: add(r, "warm_queue_keys", "Keys that wait to be warmed"),
             retired_rows: add(r, "retired_rows", "Journal rows that retention deleted"),
             position_moves: add(r, "position_conflicts", "How often somebody else had moved or lost the position"),
             reloads: add(r, "reloads", "Configuration reloads, by result"),
@@ -178,7 +189,12 @@ impl Metrics {
             for reason in ["null", "unresolved"] {
                 self.skipped.remove(&labels3(&table, &cache, "reason", reason));
             }
-            self.repeat_deleted.remove(&[("table", table.clone()), ("cache", cache)]);
+            self.repeat_deleted.remove(&[("table", table.clone()), ("cache", cache.clone())]);
+            if !edges.keys().any(|e| e.cache == cache) {
+                for outcome in WarmOutcome::ALL {
+                    self.warms.remove(&[("cache", cache.clone()), ("outcome", outcome.as_str().to_owned())]);
+                }
+            }
             if !edges.keys().any(|e| e.table == id.table) {
                 for op in Op::ALL {
                     self.changes.remove(&[("table", table.clone()), ("op", op.as_str().to_owned())]);
@@ -288,6 +304,18 @@ impl Metrics {
 
     pub(super) fn over_limit(&self, cache: &str, known: bool) {
         self.over_limit.get_or_create(&[("cache", if known { cache } else { OTHER }.to_owned())]).inc();
+    }
+
+    pub(super) fn warmed(&self, cache: &str, outcome: WarmOutcome, took: Duration, known: bool) {
+        let cache = if known { cache } else { OTHER }.to_owned();
+        self.warms.get_or_create(&[("cache", cache), ("outcome", outcome.as_str().to_owned())]).inc();
+        if outcome == WarmOutcome::Stored {
+            self.warm_took.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(super) fn warm_queue(&self, keys: usize) {
+        self.warm_queue.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     pub(super) fn retired(&self, rows: u64) {

@@ -1,9 +1,10 @@
 //! Every log line that is not an eviction: level, words, and which of them are repeats of each other.
 
-use super::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY};
+use super::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY, WarmOutcome};
 use super::redact::{one_line, shown};
 use super::words::millis;
 use crate::config::model::{LogKeys, LogLevel};
+use std::time::Duration;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +140,7 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             )
             .repeating(&format!("{table}:{cache}"))
         }
+        Observation::Warmed { cache, key, outcome, why, took } => warmed(cache, key, *outcome, why.as_deref(), *took, keys),
         Observation::Retired { rows } => {
             Notice::info("retired", format!("retention deleted {rows} journal rows")).at(LogLevel::Debug)
         }
@@ -155,6 +157,20 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             Notice::warn("warning", format!("{what}: {}", one_line(detail))).repeating(what)
         }
     })
+}
+
+/// One line a key: warming is limited by `warm.max_per_second`, and so are its lines. What fails repeats.
+fn warmed(cache: &str, key: &[u8], outcome: WarmOutcome, why: Option<&str>, took: Duration, keys: LogKeys) -> Notice {
+    let key = shown(key, keys).unwrap_or_else(|| format!("a key of {}", one_line(cache)));
+    let why = why.map(|w| format!(": {}", one_line(w))).unwrap_or_default();
+    let text = format!("warm {key}: {}{why} (took={})", outcome.as_str(), millis(took));
+    match outcome {
+        WarmOutcome::Stored | WarmOutcome::Empty => Notice::info("warmed", text),
+        WarmOutcome::Retried => Notice::info("warm_retried", text).at(LogLevel::Debug),
+        WarmOutcome::Refused | WarmOutcome::Failed | WarmOutcome::Dropped => {
+            Notice::warn("not_warmed", format!("{text}; the next reader fills it")).repeating(cache)
+        }
+    }
 }
 
 /// A condition that was set, or whose text changed; None where a report of its own (`Started`, `Disconnected`,

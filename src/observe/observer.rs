@@ -125,6 +125,11 @@ impl Observer {
         self.0.metrics.index(keys, bytes, live);
     }
 
+    /// Keys that wait to be warmed.
+    pub fn set_warm_queue(&self, keys: usize) {
+        self.0.metrics.warm_queue(keys);
+    }
+
     /// Rows in the journal, when it was counted or estimated.
     pub fn set_journal_rows(&self, rows: u64) {
         self.0.metrics.journal_rows(rows);
@@ -394,6 +399,9 @@ impl Observer {
                     self.notice(now, state, n, lines);
                 }
                 self.set_condition(now, state, Condition::Probe, Some(why.clone()), lines);
+            }
+            Observation::Warmed { cache, outcome, took, .. } => {
+                metrics.warmed(cache, *outcome, *took, state.edges.keys().any(|id| id.cache == *cache));
             }
             Observation::Retired { rows } => metrics.retired(*rows),
             Observation::QueueDrained => {}

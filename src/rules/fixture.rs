@@ -56,6 +56,7 @@ pub(crate) fn config() -> Config {
             over_limit: OverLimit::Slow,
             index_memory: 128_000_000,
         },
+        warm: Warm::default(),
         caches: Vec::new(),
         tables: Vec::new(),
         admin: Admin { socket: "/run/pgevict/admin.sock".into(), listen: None },
@@ -74,6 +75,7 @@ pub(crate) fn cache(name: &str, template: &str) -> Cache {
         ttl: None,
         repeat_after: None,
         guard_fills: false,
+        warm: None,
         allow_broad: false,
         index: kind == Kind::Pattern,
     }

@@ -196,6 +196,31 @@ pub fn covers(outer: &[u8], inner: &[u8]) -> bool {
     }
 }
 
+/// Whether some key may match both patterns. May say yes where the answer is no: of two different classes it does not ask whether
+/// they share a byte. Both are templates' whole forms, so that `O(left × right)` is a few thousand steps.
+#[must_use]
+pub fn intersects(left: &[u8], right: &[u8]) -> bool {
+    let (left, right) = (elements(left), elements(right));
+    // reach[j]: what is left of `left` from i on and of `right` from j on have a text in common; from the end backwards.
+    let mut reach: Vec<bool> = Vec::new();
+    for i in (0..=left.len()).rev() {
+        let mut row = vec![false; right.len() + 1];
+        for j in (0..=right.len()).rev() {
+            let (l, r) = (left.get(i), right.get(j));
+            let below = |j: usize| reach.get(j).copied().unwrap_or(false);
+            row[j] = match (l, r) {
+                (None, None) => true,
+                (Some(Element::Star), _) => below(j) || (r.is_some() && row[j + 1]),
+                (_, Some(Element::Star)) => row[j + 1] || (l.is_some() && below(j)),
+                (Some(l), Some(r)) => l.meets(*r) && below(j + 1),
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+        }
+        reach = row;
+    }
+    reach.first().copied().unwrap_or(false)
+}
+
 /// The pattern in one of the spellings that mean the same: no needless escapes, no `*` twice in a row.
 #[must_use]
 pub fn canonical(pattern: &[u8]) -> Vec<u8> {
@@ -232,6 +257,15 @@ impl Element<'_> {
             (Self::Any, _) => true,
             (Self::Class(class), Self::Literal(b)) => one(class, 0, b).0,
             (a, b) => a == b,
+        }
+    }
+
+    /// Whether two elements, neither a star, may stand for the same byte.
+    fn meets(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Literal(a), Self::Literal(b)) => a == b,
+            (Self::Class(class), Self::Literal(b)) | (Self::Literal(b), Self::Class(class)) => one(class, 0, b).0,
+            _ => true,
         }
     }
 }
@@ -377,6 +411,14 @@ mod tests {
             if covers(outer.as_bytes(), inner.as_bytes()) && matches(inner.as_bytes(), key.as_bytes()) {
                 prop_assert!(matches(outer.as_bytes(), key.as_bytes()));
             }
+        }
+
+        #[test]
+        fn patterns_with_a_key_in_common_intersect(left in "[ab*?\\[\\]:]{0,6}", right in "[ab*?:]{0,6}", key in "[ab:]{1,8}") {
+            let common = matches(left.as_bytes(), key.as_bytes()) && matches(right.as_bytes(), key.as_bytes());
+            prop_assert!(!common || intersects(left.as_bytes(), right.as_bytes()));
+            prop_assert_eq!(intersects(left.as_bytes(), right.as_bytes()), intersects(right.as_bytes(), left.as_bytes()));
+            prop_assert_eq!(intersects(left.as_bytes(), key.as_bytes()), matches(left.as_bytes(), key.as_bytes()));
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //! The layout says what a trigger captured; the configuration says what the caches are called *now*. Where the two
 //! have moved apart, a hole that the capture did not know becomes `*`, and an edge whose cache is gone is reported.
 
+use super::binding::Binding;
 use super::glob;
 use super::layout::{Class, Layout, LayoutEdge};
 use super::payload::Tuple;
@@ -39,6 +40,8 @@ pub struct Target {
     pub rendered: Rendered,
     /// The cache guards its fills, and a hole was not known: no fill names what was rendered, so only the floor can refuse late ones.
     pub widened: bool,
+    /// The values of an exact key that may be warmed: its cache is, and this is the newest version.
+    pub warm: Option<Binding>,
 }
 
 /// What tuples and whole-table rows came to. Everything is listed once per tuple: repeats are merged by the plan.
@@ -246,7 +249,10 @@ impl<'c> Mapper<'c> {
                 None => &mut out.targets,
                 Some(_) => &mut out.protected,
             };
-            list.push((at, Target { cache, prefix, rendered, widened }));
+            let newest = prefix + 1 == self.config.namespace.prefixes.len();
+            let warms = newest && self.config.caches[cache].warm.is_some() && rendered.kind() == Kind::Key;
+            let warm = if warms { Binding::new(template, value) } else { None };
+            list.push((at, Target { cache, prefix, rendered, widened, warm }));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Floor 0: values and rules, without sockets and clocks.
 
+pub mod binding;
 pub mod capture;
 pub mod evaluate;
 pub mod filter;
@@ -11,6 +12,7 @@ pub mod mapping;
 pub mod matcher;
 pub mod payload;
 pub mod probe;
+pub mod query;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

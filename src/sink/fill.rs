@@ -15,6 +15,8 @@ pub struct Fill<'a> {
     pub key: &'a [u8],
     /// What to store.
     pub value: &'a [u8],
+    /// As what.
+    pub shape: Shape,
     /// For how long; whole milliseconds, at least one.
     pub ttl: Duration,
     /// What `token()` said in the statement that read the value; None: the transaction has written.
@@ -23,6 +25,15 @@ pub struct Fill<'a> {
     pub caches: &'a [(&'a str, Option<&'a [u8]>)],
     /// Key and id of the lease under which the value was read.
     pub lease: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// As what a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// A hash: the value is a JSON object of texts; null is no field.
+    Hash,
 }
 
 /// What became of a value.
@@ -85,10 +96,19 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// The line of the script that stores, and what stands there for a hash. The key goes first: fields of before must not stay.
+const STORE: [&str; 2] = [
+    "  redis.call('SET', key, value, 'PX', ttl)\n",
+    "  local fields = {}\n  for name, text in pairs(cjson.decode(value)) do\n    if text ~= cjson.null then fields[#fields + 1] = name; \
+     fields[#fields + 1] = text end\n  end\n  redis.call('UNLINK', key)\n  for i = 1, #fields, 1000 do redis.call('HSET', key, \
+     unpack(fields, i, math.min(i + 999, #fields))) end\n  redis.call('PEXPIRE', key, ttl)\n",
+];
+
 /// Stores values through the contract.
 #[derive(Debug, Clone)]
 pub struct Filler {
-    script: Script,
+    text: Script,
+    hash: Script,
     position: String,
 }
 
@@ -96,7 +116,8 @@ impl Filler {
     /// For the daemon whose keys begin with `state`.
     #[must_use]
     pub fn new(state: &str) -> Self {
-        Self { script: Script::new(SCRIPT), position: format!("{state}:position") }
+        let hash = SCRIPT.replace(STORE[0], STORE[1]);
+        Self { text: Script::new(SCRIPT), hash: Script::new(&hash), position: format!("{state}:position") }
     }
 
     /// Stores the value if nothing has evicted it since it was read.
@@ -104,7 +125,8 @@ impl Filler {
     /// # Errors
     /// Redis refuses or is gone; whether the value is stored is unknown then, and right either way.
     pub async fn fill(&self, connection: &mut impl ConnectionLike, fill: &Fill<'_>) -> Result<Filled, RedisError> {
-        let mut call = self.script.key(&self.position);
+        let script = if fill.shape == Shape::Hash { &self.hash } else { &self.text };
+        let mut call = script.key(&self.position);
         call.key(fill.key);
         let id = fill.lease.map_or(&b""[..], |(key, id)| {
             call.key(key);
@@ -124,5 +146,16 @@ impl Filler {
         // A word of a newer script is a refusal all the same.
         let refusal = Refusal::ALL.into_iter().find(|r| r.as_str() == word).unwrap_or(Refusal::Malformed);
         Ok(Filled::Refused(refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_stores_in_one_line() {
+        assert_eq!(SCRIPT.matches(STORE[0]).count(), 1);
+        assert_eq!(SCRIPT.matches("redis.call('SET'").count(), 1);
     }
 }

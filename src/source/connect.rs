@@ -188,7 +188,7 @@ const POOLER: &str =
     "name the server itself: behind a transaction pooler LISTEN hears nothing, and locks and settings leak";
 
 async fn one(url: &PgUrl, host: &PgHost, limit: Duration) -> Result<Connected, Refusal> {
-    let config = driver_config(url, host);
+    let config = driver_config(url, std::slice::from_ref(host));
     let unix = host.host.starts_with('/');
     let mut connected = match url.tls.mode {
         SslMode::Disable => open(config, NoTls, host, limit).await,
@@ -236,13 +236,13 @@ pub(super) fn with_tls(mut config: tokio_postgres::Config, mode: SslMode) -> tok
     config
 }
 
-pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Config {
+/// For the first of `hosts` that answers.
+pub(super) fn driver_config(url: &PgUrl, hosts: &[PgHost]) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config
         .user(&url.user)
         .dbname(&url.dbname)
         .application_name(&url.application_name)
-        .port(host.port)
         .keepalives(true)
         .keepalives_idle(url.keepalives_idle)
         .keepalives_interval(url.keepalives_interval)
@@ -254,13 +254,18 @@ pub(super) fn driver_config(url: &PgUrl, host: &PgHost) -> tokio_postgres::Confi
             ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
             ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
         });
-    if host.host.starts_with('/') {
-        config.host_path(&host.host);
-    } else {
-        config.host(&host.host);
-    }
-    if let Some(address) = host.hostaddr {
-        config.hostaddr(address);
+    // The driver wants an address for every host or for none.
+    let addressed = hosts.iter().all(|h| h.hostaddr.is_some());
+    for host in hosts {
+        config.port(host.port);
+        if host.host.starts_with('/') {
+            config.host_path(&host.host);
+        } else {
+            config.host(&host.host);
+        }
+        if let Some(address) = host.hostaddr.filter(|_| addressed) {
+            config.hostaddr(address);
+        }
     }
     if let Some(password) = &url.password {
         config.password(password.expose());

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod house;
 pub mod journal;
 pub mod notifications;
+pub mod pool;
 pub mod session;
 pub mod side;
 pub mod tls;

@@ -2,12 +2,11 @@
 //! delays the position, never the deletes, so it has connections of its own.
 
 use super::connect;
+use super::pool::pool;
 use super::session::in_schema;
-use crate::config::model::{PgHost, PgUrl, SslMode};
+use crate::config::model::{PgHost, PgUrl};
 use crate::rules::snapshot::Snapshot;
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
-};
+use deadpool_postgres::{ClientWrapper, Pool, PoolError};
 use std::fmt;
 use std::time::Duration;
 use tokio_postgres::{Error, NoTls};
@@ -46,37 +45,10 @@ impl Side {
     /// # Errors
     /// TLS files that do not fit.
     pub fn new(url: &PgUrl, host: &PgHost, schema: &str) -> Result<Self, Failure> {
-        let config = connect::driver_config(url, host);
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let plain = url.tls.mode == SslMode::Disable || host.host.starts_with('/');
-        let tls = if plain { None } else { Some(super::tls::connector(&url.tls)?) };
-        let manager = match tls.clone() {
-            None => Manager::from_config(config, NoTls, recycling),
-            Some(tls) => {
-                let mode = if url.tls.mode == SslMode::Allow { SslMode::Prefer } else { url.tls.mode };
-                Manager::from_config(connect::with_tls(config, mode), tls, recycling)
-            }
-        };
-        let limit = Some(url.connect_timeout);
-        let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
-            // deadpool's time-outs default to none: a hanging connect would hang the beacon for ever.
-            .timeouts(Timeouts { wait: limit, create: limit, recycle: limit })
-            .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move {
-                    let settings = include_str!("../../sql/session.sql");
-                    client.batch_execute(settings).await.map_err(|e| HookError::message(connect::describe(&e)))?;
-                    // Unlike the session's, these connections hold no lock and may idle.
-                    let idle = "SET idle_session_timeout = 0";
-                    for setting in [idle, STATEMENT_TIMEOUT] {
-                        client.batch_execute(setting).await.map_err(|e| HookError::message(connect::describe(&e)))?;
-                    }
-                    Ok(())
-                })
-            }))
-            .build()
-            .map_err(|e| e.to_string())?;
+        // Unlike the session's, these connections hold no lock and may idle.
+        let idle = "SET idle_session_timeout = 0";
+        let settings = [include_str!("../../sql/session.sql"), idle, STATEMENT_TIMEOUT].map(str::to_owned).to_vec();
+        let (pool, tls) = pool(url, std::slice::from_ref(host), CONNECTIONS, settings)?;
         Ok(Self { pool, schema: schema.to_owned(), tls })
     }
 

@@ -128,6 +128,7 @@ pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
         ttl: None,
         repeat_after: None,
         guard_fills: false,
+        warm: None,
         allow_broad: false,
         index: template.contains('*'),
     };
@@ -142,6 +143,7 @@ pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
             over_limit: OverLimit::Slow,
             index_memory: 128_000_000,
         },
+        warm: Warm::default(),
         caches: caches.iter().map(cache).collect(),
         tables,
         admin: Admin { socket: "admin.sock".into(), listen: None },

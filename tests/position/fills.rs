@@ -4,7 +4,7 @@ use super::{direct, settings, take};
 use pgevict::cli::demo::servers::Redis;
 use pgevict::rules::snapshot::Snapshot;
 use pgevict::sink::connect::connect;
-use pgevict::sink::fill::{Fill, Filled, Filler, Refusal, SCRIPT};
+use pgevict::sink::fill::{Fill, Filled, Filler, Refusal, SCRIPT, Shape};
 use pgevict::sink::position::{Guard, Position};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -162,6 +162,7 @@ async fn rust_fills_speak_the_scripts_words_and_give_their_lease_back() {
         value: b"\x00\xff",
         ttl: Duration::from_micros(1),
         token: Some("h1/19:19:"),
+        shape: Shape::Text,
         caches: &[("user", None)],
         lease: Some((b"lease:7", b"me")),
     };

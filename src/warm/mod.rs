@@ -1,0 +1,3 @@
+//! Floor 2: where warmed values come from.
+
+pub mod sql;

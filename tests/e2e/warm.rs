@@ -1,0 +1,246 @@
+//! `warm.sql`: what was evicted is back with the value that the database has now, whatever happens meanwhile, and never at the cost of
+//! an eviction.
+
+use crate::commands::ask;
+use crate::support::{Db, Setup, World};
+use redis::Commands as _;
+use std::time::{Duration, Instant};
+
+const SCHEMA: &str = "
+CREATE TABLE users (id int PRIMARY KEY, email text, name text, born date);
+CREATE TABLE posts (id int PRIMARY KEY, user_id int, title text);
+INSERT INTO users SELECT n, 'U' || n || '@x', 'name ' || n, '2026-11-20' FROM generate_series(1, 50) n;
+INSERT INTO posts SELECT n, n, 't' FROM generate_series(1, 50) n;
+";
+
+const CONFIG: &str = r#"
+[cache.user]
+key = "user:{id}"
+ttl = "10m"
+warm.sql = "SELECT id, name FROM users WHERE id = :id"
+[cache.by_mail]
+key = "mail:{email|lower}"
+ttl = "10m"
+warm.sql = "SELECT name FROM users WHERE lower(email) = :email -- one"
+warm.format = "text"
+[cache.posts]
+key = "posts:{user_id}"
+ttl = "10m"
+warm.sql = "SELECT json_agg(title ORDER BY id) FROM posts WHERE user_id = :user_id::int"
+warm.always = true
+[table.users]
+evict = ["user", "by_mail"]
+[table.posts]
+evict = ["posts"]
+"#;
+
+/// A query that waits in its middle, with the snapshot of its beginning, while somebody holds the lock.
+const GATE: &str = "(SELECT pg_advisory_xact_lock_shared(42) IS NULL OFFSET 0)";
+
+fn world(config: &str) -> World {
+    let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.wait_position();
+    w
+}
+
+fn get(w: &World, key: &str) -> Option<String> {
+    w.redis().get(key).unwrap()
+}
+
+#[track_caller]
+fn wait_value(w: &World, key: &str, value: &str) {
+    w.wait_keys(&format!("{key} to be {value}"), |redis| {
+        redis.get::<_, Option<String>>(key).is_ok_and(|v| v.as_deref() == Some(value))
+    });
+}
+
+fn cache(w: &World, keys: &[&str]) {
+    for key in keys {
+        let _: () = w.redis().set(key, "cached by the application").unwrap();
+    }
+}
+
+/// Waits until `n` statements stand before the gate.
+fn wait_at_gate(w: &World, n: usize) {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let deadline = Instant::now() + crate::support::PATIENCE;
+    while w.value(waiting) != n.to_string() {
+        assert!(Instant::now() < deadline, "{n} queries should wait at the gate");
+        std::thread::yield_now();
+    }
+}
+
+fn closed_gate(w: &World) -> Db {
+    let gate = w.connect();
+    gate.sql("SELECT pg_advisory_lock(42)");
+    gate
+}
+
+fn open_gate(gate: &Db) {
+    gate.sql("SELECT pg_advisory_unlock(42)");
+}
+
+#[test]
+fn what_was_there_is_back_with_the_value_that_the_database_has_now() {
+    let w = world(CONFIG);
+    cache(&w, &["user:1", "mail:u1@x"]);
+    w.sql("UPDATE users SET name = 'it''s \"new\"' WHERE id = 1");
+    wait_value(&w, "user:1", &w.value("SELECT row_to_json(u) FROM (SELECT id, name FROM users WHERE id = 1) u"));
+    wait_value(&w, "mail:u1@x", "it's \"new\"");
+    let left: i64 = w.redis().pttl("user:1").unwrap();
+    assert!((500_000..=600_000).contains(&left), "{left} ms are left of ten minutes");
+    // A row that is gone leaves nothing behind.
+    let mark = w.mark();
+    w.sql("DELETE FROM users WHERE id = 1");
+    w.wait_line(mark, &["warm user:1: empty"]);
+    assert_eq!(get(&w, "user:1"), None);
+}
+
+#[test]
+fn what_was_absent_stays_absent_unless_it_is_always_wanted() {
+    let w = world(CONFIG);
+    w.sql("UPDATE posts SET title = 'new' WHERE id IN (2, 3); UPDATE users SET name = 'new' WHERE id = 2");
+    wait_value(&w, "posts:2", r#"["new"]"#);
+    wait_value(&w, "posts:3", r#"["new"]"#);
+    // The users were evicted before the marker's keys, and what is wanted waits in one queue.
+    cache(&w, &["user:3"]);
+    w.sql("UPDATE users SET name = 'new' WHERE id = 3");
+    wait_value(&w, "user:3", r#"{"id":3,"name":"new"}"#);
+    assert_eq!(get(&w, "user:2"), None);
+}
+
+#[test]
+fn a_value_that_a_change_has_overtaken_is_refused_and_read_again() {
+    let config = CONFIG.replace(
+        "SELECT id, name FROM users WHERE id = :id",
+        &format!("SELECT name FROM {GATE} AS g(x), LATERAL (SELECT name FROM users WHERE id = :id AND x IS NOT NULL OFFSET 0) u"),
+    );
+    let w = world(&config);
+    let gate = closed_gate(&w);
+    cache(&w, &["user:1"]);
+    w.sql("UPDATE users SET name = 'first' WHERE id = 1");
+    wait_at_gate(&w, 1);
+    // The statement under way has its snapshot: it will say 'first', and the eviction of 'second' has nothing left to delete.
+    let mark = w.mark();
+    w.sql("UPDATE users SET name = 'second' WHERE id = 1");
+    w.wait_line(mark, &["evict users.update", "user:1 absent"]);
+    open_gate(&gate);
+    w.wait_line(mark, &["warm user:1: stored"]);
+    assert_eq!(get(&w, "user:1").as_deref(), Some("second"));
+    assert!(metrics(&w, "pgevict_warms_total", r#"outcome="retried""#) >= 1.0, "it was never refused");
+}
+
+#[test]
+fn a_pattern_of_another_cache_that_went_meanwhile_refuses_the_value_too() {
+    let config = format!(
+        r#"
+[cache.profile]
+key = "user:{{id}}:profile"
+ttl = "10m"
+warm.sql = "SELECT u.name || ' ' || p.title FROM {GATE} AS g(x), LATERAL (SELECT name FROM users WHERE id = :id AND x IS NOT NULL OFFSET 0) u, LATERAL (SELECT title FROM posts WHERE user_id = :id AND x IS NOT NULL OFFSET 0) p"
+[cache.all]
+pattern = "user:{{id}}:*"
+[table.users]
+evict = ["profile"]
+[table.posts]
+evict = [{{ cache = "all", with = {{ id = "user_id" }} }}]
+"#
+    );
+    let w = world(&config);
+    let gate = closed_gate(&w);
+    cache(&w, &["user:7:profile"]);
+    w.sql("UPDATE users SET name = 'n' WHERE id = 7");
+    wait_at_gate(&w, 1);
+    w.sql("UPDATE posts SET title = 'new' WHERE user_id = 7");
+    w.drain();
+    let mark = w.mark();
+    open_gate(&gate);
+    w.wait_line(mark, &["warm user:7:profile: stored"]);
+    assert_eq!(get(&w, "user:7:profile").as_deref(), Some("n new"));
+}
+
+#[test]
+fn evictions_and_writers_go_on_while_the_warming_queries_hang() {
+    let config = CONFIG.replace(
+        "SELECT id, name FROM users WHERE id = :id",
+        &format!("SELECT name FROM users, {GATE} AS g(x) WHERE id = :id AND x IS NOT NULL"),
+    );
+    let w = world(&format!("[warm]\nconcurrency = 3\nstatement_timeout = \"30s\"\n{config}"));
+    let gate = closed_gate(&w);
+    let keys: Vec<String> = (1..=50).map(|n| format!("user:{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    w.fill(&keys);
+    w.sql("UPDATE users SET name = 'new'");
+    wait_at_gate(&w, 3);
+    for n in 1..=50 {
+        let key = format!("user:{n}");
+        let began = Instant::now();
+        w.check(&format!("UPDATE users SET name = 'newer' WHERE id = {n}"), &[&key]);
+        assert!(began.elapsed() < Duration::from_secs(5), "an eviction waited for a warming query");
+    }
+    open_gate(&gate);
+    for n in [1, 25, 50] {
+        wait_value(&w, &format!("user:{n}"), "newer");
+    }
+}
+
+#[test]
+fn after_the_second_delete_a_warmed_key_is_warmed_again() {
+    let config = CONFIG.replacen("ttl = \"10m\"", "ttl = \"10m\"\nrepeat_after = \"1s\"", 1);
+    let w = World::new(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });
+    w.apply();
+    // The first flush has a second one, too, which would be in the way.
+    w.start_with(&["--adopt"]);
+    w.wait_position();
+    cache(&w, &["user:1"]);
+    let mark = w.mark();
+    w.sql("UPDATE users SET name = 'new' WHERE id = 1");
+    w.wait_line(mark, &["warm user:1: stored"]);
+    let second = w.mark();
+    w.wait_line(second, &["warm user:1: stored"]);
+    assert_eq!(get(&w, "user:1").as_deref(), Some(r#"{"id":1,"name":"new"}"#));
+}
+
+#[test]
+fn one_query_fills_many_keys_and_a_hash_has_the_columns_as_fields() {
+    let w = world(
+        r#"
+[cache.user]
+key = "user:{id}"
+ttl = "10m"
+warm.sql = "SELECT id, name, NULL AS nothing FROM users WHERE id = ANY(:id)"
+warm.format = "hash"
+warm.always = true
+warm.concurrency = 1
+[table.users]
+evict = ["user"]
+"#,
+    );
+    w.sql("UPDATE users SET name = 'name' || id");
+    w.wait_keys("all users to be there", |redis| redis.keys::<_, Vec<String>>("user:*").is_ok_and(|k| k.len() == 50));
+    let fields: std::collections::BTreeMap<String, String> = w.redis().hgetall("user:7").unwrap();
+    assert_eq!(fields, [("name".to_owned(), "name7".to_owned())].into());
+    assert!(w.redis().pttl::<_, i64>("user:7").unwrap() > 500_000);
+    let queries =
+        w.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%ANY($1)%' AND pid <> pg_backend_pid()");
+    assert!(queries.parse::<u32>().unwrap() <= 1, "one at a time");
+}
+
+#[test]
+fn a_query_that_cannot_work_is_said_once_with_its_remedy_and_harms_nothing() {
+    let w = world(&CONFIG.replace("SELECT id, name FROM users", "SELECT id, nam FROM users"));
+    cache(&w, &["user:1", "mail:u1@x"]);
+    let mark = w.mark();
+    w.sql("UPDATE users SET name = 'new' WHERE id = 1");
+    w.wait_line(mark, &["warm user:1: failed: warm.sql: column", "nam", "42703", "the next reader fills it"]);
+    wait_value(&w, "mail:u1@x", "new");
+    assert_eq!(get(&w, "user:1"), None);
+}
+
+/// A series of the daemon's metrics, summed over the lines that hold `label`.
+fn metrics(w: &World, name: &str, label: &str) -> f64 {
+    let text = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
+    let lines = text.lines().filter(|l| l.starts_with(name) && l.contains(label));
+    lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
