@@ -10,7 +10,10 @@ TEST_THREADS ?= 6
 STORM_SECONDS ?= 60
 STORM_SEED ?=
 
-.PHONY: help demo test test-matrix storm storm-mutants fmt lint servers build clean
+# Parts that `make bench` measures; empty: all.
+BENCH ?=
+
+.PHONY: help demo test test-matrix storm storm-mutants bench fmt lint servers build clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -37,6 +40,10 @@ storm: servers
 ## make storm-mutants   plants bugs in the daemon, one after the other: each must be caught (15 minutes)
 storm-mutants: servers
 	$(CARGO) test --locked --features planted --test storm -- --nocapture every_planted_bug
+
+## make bench        how fast it is beside others, into docs/benchmarks.md (15 minutes; BENCH="writers bulk": only these parts)
+bench: servers
+	BENCH="$(BENCH)" $(CARGO) bench --locked --bench measure
 
 ## make lint         what must hold before any test runs
 lint:

@@ -1,0 +1,147 @@
+//! What others feel who use the same Redis: a client that GETs, and those that SET keys of which pgevict is told.
+
+use super::patterns::{CONFIG, fill, schema};
+use crate::numbers::{factor, figure, median, median_ratio, percentile};
+use crate::report::Section;
+use crate::stage::pgbench::Pgbench;
+use crate::stage::{Db, Resp, Site, address, postgres, redis};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const USERS: u32 = 200_000;
+const ROUNDS: usize = 3;
+const SECONDS: u64 = 4;
+/// Writers of a storm, a second: each evicts a pattern.
+const RATE: f64 = 3000.0;
+
+/// Somebody else's client: one GET every half millisecond, of a key that nobody touches.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<f64>>,
+}
+
+impl Bystander {
+    fn start(address: &str) -> Self {
+        let (stop, mut redis) = (Arc::new(AtomicBool::new(false)), Resp::connect(address));
+        redis.ask(&["SET", "bystander", "value"]);
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut took = Vec::new();
+            while !told.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                redis.ask(&["GET", "bystander"]);
+                took.push(begun.elapsed().as_secs_f64() * 1e6);
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            took
+        });
+        Self { stop, thread }
+    }
+
+    /// p99 of what it waited, in microseconds.
+    fn end(self) -> f64 {
+        self.stop.store(true, Ordering::Relaxed);
+        percentile(&self.thread.join().expect("the bystander lives"), 0.99)
+    }
+}
+
+pub(super) fn run() -> Section {
+    let (postgres, server) = (postgres(), redis());
+    let address = address(&server);
+    let mut redis = Resp::connect(&address);
+    let mut site = Site::new(&postgres, &server, "pgevict", &schema(USERS), CONFIG);
+    let without = Db::create(&postgres, "none", &schema(USERS));
+    site.settle();
+    site.stop();
+    fill(&mut redis, 1, USERS);
+    site.start();
+    site.wait_line("the key index is live");
+    // From here on what Redis took longer for than a millisecond is on record.
+    redis.ask(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"]);
+    redis.ask(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
+
+    let writers = Pgbench::new(&format!("\\set id random(1, {USERS})\nUPDATE users SET n = n + 1 WHERE id = :id;\n"));
+    let (mut storm, mut flush) = ([vec![], vec![]], [vec![], vec![]]);
+    let mut slow = [0, 0];
+    for _ in 0..ROUNDS {
+        for (which, name) in [(0, "none"), (1, "pgevict")] {
+            redis.ask(&["SLOWLOG", "RESET"]);
+            let bystander = Bystander::start(&address);
+            writers.start(&postgres, name, SECONDS, Some(RATE)).wait();
+            storm[which].push(bystander.end());
+            slow[0] += redis.ask(&["SLOWLOG", "LEN"]).int();
+        }
+        fill(&mut redis, 1, USERS);
+        redis.ask(&["SLOWLOG", "RESET"]);
+        let bystander = Bystander::start(&address);
+        without.sql("TRUNCATE users");
+        std::thread::sleep(Duration::from_secs(2));
+        flush[0].push(bystander.end());
+        let bystander = Bystander::start(&address);
+        site.db.sql("TRUNCATE users");
+        // The bystander's own key and pgevict's stay.
+        redis.wait_size(20, Duration::from_secs(60)).expect("the cache is flushed");
+        flush[1].push(bystander.end());
+        slow[1] += redis.ask(&["SLOWLOG", "LEN"]).int();
+        for db in [&without, &site.db] {
+            db.sql(&format!("INSERT INTO users SELECT g, 0 FROM generate_series(1, {USERS}) g"));
+        }
+        fill(&mut redis, 1, USERS);
+    }
+    let mut section = Section::default();
+    for (what, took, slow) in
+        [("a storm of pattern evictions", &storm, slow[0]), ("a whole-cache flush of 1 M keys", &flush, slow[1])]
+    {
+        let ratio = median_ratio(&took[1], &took[0]);
+        section.goal(
+            &format!("p99 of a bystander's GET during {what}"),
+            format!("{} µs", figure(median(&took[1]))),
+            format!(
+                "{} the same load without pgevict ({} µs); {slow} commands over 1 ms",
+                factor(ratio),
+                figure(median(&took[0]))
+            ),
+            "≤ 1.2 ×",
+            ratio <= 1.2,
+        );
+    }
+    tracking(&mut section, &address);
+    section.note(format!(
+        "{} keys, of which Redis reports every change. The storm: {RATE} one-row `UPDATE`s a second, each evicting a pattern with 5 keys, against the same \
+         writes to a table without triggers; the flush: `TRUNCATE`. {ROUNDS} rounds of {SECONDS} s. PostgreSQL, pgbench, the daemon, Redis and the bystander share the cores.",
+        figure(f64::from(USERS * 5))
+    ));
+    section
+}
+
+/// SETs of keys that are reported, beside SETs of keys that are not, in turn.
+fn tracking(section: &mut Section, address: &str) {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let rate = |depth: u32, count: u32, prefix: &str| -> Option<f64> {
+        let mut command = Command::new("redis-benchmark");
+        command.args(["-p", port, "-q", "--csv", "-r", "1000000", "-n", &count.to_string(), "-P", &depth.to_string()]);
+        command.args(["SET", &format!("{prefix}:__rand_int__:x"), "cached"]);
+        let out = String::from_utf8(command.output().ok()?.stdout).ok()?;
+        // A line of titles, then "name","requests a second",…
+        out.lines().last()?.split(',').nth(1)?.trim_matches('"').parse().ok()
+    };
+    for (what, depth, count) in [("one by one", 1, 100_000), ("16 deep", 16, 400_000)] {
+        let (mut told, mut silent) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let (Some(t), Some(s)) = (rate(depth, count, "user_stats"), rate(depth, count, "other_stat")) else {
+                eprintln!("   skipped: what tracking costs (redis-benchmark is not on the PATH)");
+                return;
+            };
+            told.push(t);
+            silent.push(s);
+        }
+        section.step(
+            &format!("SETs of tracked keys, 50 clients, {what}"),
+            format!("{} a second", figure(median(&told))),
+            format!("{} keys that are not tracked", factor(median_ratio(&told, &silent))),
+        );
+    }
+}
