@@ -14,10 +14,12 @@ pub(crate) const fn is(_bug: &str) -> bool {
 }
 
 #[cfg(feature = "planted")]
-pub(crate) use wanted::{first, is, leave_at, left_at, save, saved, script};
+pub(crate) use wanted::{first, is, kept, leave_at, left_at, save, saved, script, tombstone};
 
 #[cfg(feature = "planted")]
 mod wanted {
+    use crate::rules::snapshot::Snapshot;
+    use std::any::Any;
     use std::collections::HashSet;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +74,32 @@ mod wanted {
         CURSOR.store(cursor, Ordering::Relaxed);
     }
 
+    /// What a session begins with: what the first one began with, as it is by now.
+    pub(crate) fn kept<T: Clone + Send + 'static>(fresh: T) -> T {
+        static KEPT: Mutex<Option<Box<dyn Any + Send>>> = Mutex::new(None);
+        if !is("kept-index") {
+            return fresh;
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = kept.as_ref().and_then(|k| k.downcast_ref::<T>()).cloned();
+        old.unwrap_or_else(|| {
+            *kept = Some(Box::new(fresh.clone()));
+            fresh
+        })
+    }
+
+    /// What a fill must have seen: beside the floor only the newest transaction of the batch.
+    pub(crate) fn tombstone(target: &Snapshot, floor: Option<&Snapshot>) -> Snapshot {
+        let newest = (0..target.xmax()).rev().find(|xid| target.sees(*xid));
+        let (Some(floor), Some(newest), true) = (floor, newest, is("one-xid-tombstone")) else { return target.clone() };
+        if floor.sees(newest) {
+            return floor.clone();
+        }
+        let unseen = (floor.xmin()..newest).filter(|xid| !floor.sees(*xid)).map(|xid| xid.to_string());
+        let text = format!("{}:{}:{}", floor.xmin(), newest + 1, unseen.collect::<Vec<_>>().join(","));
+        text.parse().unwrap_or_else(|e| panic!("{e}"))
+    }
+
     /// Whether this is the first time that `what` is asked about.
     pub(crate) fn first(what: &str) -> bool {
         static ASKED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
@@ -81,6 +109,16 @@ mod wanted {
 
 #[cfg(not(feature = "planted"))]
 mod harmless {
+    use crate::rules::snapshot::Snapshot;
+
+    pub(crate) fn tombstone(target: &Snapshot, _floor: Option<&Snapshot>) -> Snapshot {
+        target.clone()
+    }
+
+    pub(crate) fn kept<T>(fresh: T) -> T {
+        fresh
+    }
+
     pub(crate) const fn script(text: &'static str) -> &'static str {
         text
     }
@@ -102,4 +140,4 @@ mod harmless {
     }
 }
 #[cfg(not(feature = "planted"))]
-pub(crate) use harmless::{first, leave_at, left_at, save, saved, script};
+pub(crate) use harmless::{first, kept, leave_at, left_at, save, saved, script, tombstone};

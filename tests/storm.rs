@@ -6,13 +6,22 @@
 
 #[path = "storm/client.rs"]
 mod client;
+#[path = "storm/ddl.rs"]
+mod ddl;
 #[path = "storm/fillers.rs"]
 mod fillers;
+#[path = "storm/knocks.rs"]
+mod knocks;
 #[cfg(feature = "planted")]
 #[path = "storm/mutants.rs"]
 mod mutants;
 #[path = "storm/nemesis.rs"]
 mod nemesis;
+#[path = "storm/network.rs"]
+mod network;
+#[path = "support/proxy/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the storm waits for nobody to dial and draws faults itself")]
+mod proxy;
 #[path = "storm/run.rs"]
 mod run;
 #[path = "storm/shop.rs"]
@@ -25,6 +34,10 @@ mod trace;
 mod writers;
 
 use run::{Options, storm};
+use std::time::Duration;
+
+/// How long the proxy waits for what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Of the storm in the test suite: long enough for about ten faults.
 const SHORT: u64 = 12;

@@ -113,10 +113,7 @@ impl Tombstones {
         let name: Arc<[u8]> = name.into();
         let size = name.len() + OVERHEAD;
         if self.batches.back().is_none_or(|b| b.number != self.number) {
-            let (number, mut snapshot) = (self.number, target.clone());
-            if planted::is("weak-tombstone") {
-                snapshot = self.floor.clone().unwrap_or(snapshot);
-            }
+            let (number, snapshot) = (self.number, planted::tombstone(target, self.floor.as_ref()));
             let bytes = snapshot.to_string().len() + OVERHEAD;
             self.bytes += bytes;
             self.batches.push_back(Batch { number, snapshot, begun: now, names: Vec::new(), bytes });

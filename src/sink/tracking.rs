@@ -6,6 +6,7 @@
 use super::connect::{self, ConnectError};
 use crate::config::model::Redis;
 use crate::flow::index::Index;
+use crate::planted;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +52,7 @@ pub async fn connect(
         return Ok((connect::connect(redis).await?, Ok(None)));
     };
     let prefixes = index.prefixes().to_vec();
-    let tracking = Tracking { index: Arc::new(Mutex::new(index)) };
+    let tracking = Tracking { index: planted::kept(Arc::new(Mutex::new(index))) };
     let reports = tracking.clone();
     let pushed = move |push: PushInfo| {
         reports.report(&push);

@@ -3,6 +3,7 @@
 
 use crate::support::standby::{caught_up, promote, standby, url_of};
 use crate::support::{Db, Setup, World};
+use nix::sys::signal::Signal;
 use pgevict::cli::demo::servers::Down;
 use pgevict::sink::fill::SCRIPT;
 use redis::Commands as _;
@@ -86,9 +87,12 @@ fn a_fill_between_two_commits_of_one_batch_is_refused() {
     let (slow, quick, reader) = (w.connect(), w.connect(), w.connect());
     slow.sql("BEGIN; UPDATE users SET name = 'first' WHERE id = 1");
     quick.sql("BEGIN; UPDATE users SET name = 'second' WHERE id = 2");
+    // Both are read at once.
+    w.daemon(|d| d.signal(Signal::SIGSTOP));
     quick.sql("UPDATE posts SET title = 'second' WHERE user_id = 1; COMMIT");
     let between = token(&reader);
     slow.sql("COMMIT");
+    w.daemon(|d| d.signal(Signal::SIGCONT));
     w.drain();
     assert_eq!(fill(&w, "user:1", between.as_deref(), USER), "evicted", "it lacks the slow commit");
     let after = token(&reader);
@@ -254,7 +258,7 @@ fn a_reload_begins_and_ends_the_guard() {
     let reload = |config: &str| {
         let mark = w.mark();
         w.write_config(config);
-        w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGHUP));
+        w.daemon(|d| d.signal(Signal::SIGHUP));
         w.wait_line(mark, &["reload"]);
         w.drain();
     };

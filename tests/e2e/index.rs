@@ -38,6 +38,18 @@ fn wait_live(w: &World, mark: usize) {
     w.drain();
 }
 
+/// Waits until the index holds as many keys as it should.
+fn wait_index(w: &World, done: impl Fn(f64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut held = f64::MAX;
+    while !done(held) {
+        assert!(Instant::now() < deadline, "the index still holds {held} keys");
+        let metrics = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
+        let line = metrics.lines().find_map(|l| l.strip_prefix("pgevict_index_keys "));
+        held = line.and_then(|v| v.parse().ok()).unwrap_or(f64::MAX);
+    }
+}
+
 #[test]
 fn once_it_is_live_a_pattern_needs_no_scan_and_deletes_exactly_its_keys() {
     let w = world(CONFIG);
@@ -94,6 +106,25 @@ fn when_its_connection_is_cut_a_walk_serves_until_it_is_filled_again() {
     }
 }
 
+/// What the index knows of a Redis is not true of the same Redis an hour before.
+#[test]
+fn what_a_roll_back_brings_back_is_found_again() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    w.wait_position();
+    redis::cmd("SAVE").exec(&mut w.redis()).unwrap();
+    let gone = ["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"];
+    w.sql(&change(7));
+    w.wait_gone(&gone);
+    wait_index(&w, |keys| keys == 3.0);
+    let mut server = w.redis.borrow_mut();
+    server.kill();
+    server.up().unwrap();
+    drop(server);
+    // The dump holds the keys, and a position from before the change.
+    w.wait_gone(&gone);
+}
+
 #[test]
 fn keys_that_expired_do_not_pile_up() {
     let w = world(CONFIG);
@@ -102,14 +133,7 @@ fn keys_that_expired_do_not_pile_up() {
     for n in 0..2_000 {
         redis.pset_ex::<_, _, ()>(format!("posts:1:{n}"), "cached", 50).unwrap();
     }
-    let deadline = Instant::now() + PATIENCE;
-    let mut held = f64::MAX;
-    while held >= 100.0 {
-        assert!(Instant::now() < deadline, "the index still holds {held} keys");
-        let metrics = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
-        let line = metrics.lines().find_map(|l| l.strip_prefix("pgevict_index_keys "));
-        held = line.and_then(|v| v.parse().ok()).unwrap_or(f64::MAX);
-    }
+    wait_index(&w, |keys| keys < 100.0);
     w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn fill(stage: &Stage, trace: &Trace, keys: &[Key], seed: u64, stop: 
         if filler.take_back(&mut redis).is_err() {
             continue;
         }
-        let Ok(db) = Db::connect(&stage.pg_url) else {
+        let Ok(db) = Db::connect(&stage.pg_url()) else {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };

@@ -19,7 +19,7 @@ enum Catcher {
 }
 use Catcher::{Storm, Test};
 
-const MUTANTS: [(&str, &str, Catcher); 15] = [
+const MUTANTS: [(&str, &str, Catcher); 16] = [
     (
         "id-cursor",
         "the journal is read above the highest id seen; transactions open then are forgotten",
@@ -63,9 +63,14 @@ const MUTANTS: [(&str, &str, Catcher); 15] = [
         Test("e2e", "rules::the_position_names_a_beacon_that_is_committed_and_saw_no_more_than_it"),
     ),
     (
-        "weak-tombstone",
-        "a tombstone asks for less than its batch's snapshot (B3)",
+        "one-xid-tombstone",
+        "a tombstone is the newest transaction of its batch, not its snapshot (B3)",
         Test("e2e", "fills::a_fill_between_two_commits_of_one_batch_is_refused"),
+    ),
+    (
+        "kept-index",
+        "what the key index knows outlives its session and a roll-back of Redis (B8)",
+        Test("e2e", "index::what_a_roll_back_brings_back_is_found_again"),
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! The faults, by name, and the order in which a seed draws them.
 
+use super::network;
 use super::shop::LONGEST_FILL;
 use super::stage::{Stage, lock};
 use super::trace::Trace;
@@ -12,9 +13,9 @@ use redis::Commands as _;
 use std::time::{Duration, Instant};
 
 /// What waits for the daemon during a fault waits at most this long; it is past every limit of its own.
-const PATIENCE: Duration = Duration::from_secs(45);
-/// A daemon that may have lost a server's answer notices within 15 s (DESIGN 5).
-const NOTICED: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+/// A daemon that may have lost a server's answer notices within 15 s (DESIGN 5), and may then wait 7.5 s before it dials anew.
+const NOTICED: Duration = Duration::from_secs(35);
 
 /// A fault that is drawn: what, and a number that says how long or which.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +27,8 @@ pub(crate) struct Fault {
     pub(crate) size: u32,
 }
 
-/// All faults, with how often they are drawn.
-const FAULTS: [(&str, u32); 31] = [
+/// All faults but those of the network, with how often they are drawn.
+const FAULTS: [(&str, u32); 33] = [
     ("kill daemon", 6),
     ("stop daemon", 3),
     ("freeze daemon", 4),
@@ -54,21 +55,35 @@ const FAULTS: [(&str, u32); 31] = [
     ("crash postgres", 3),
     ("restart postgres", 2),
     ("lose commits", 4),
+    ("promote standby", 2),
     ("lock journal", 2),
     ("detach partition", 2),
     ("rename column", 2),
     ("add json column", 1),
     ("disable trigger", 1),
+    ("swap table", 2),
 ];
 
 /// Faults after which everything is flushed, and rightly so. In a storm's last third they would hide what went wrong before.
-const FLUSHING: [&str; 7] =
-    ["flushall", "lose position", "crash backend", "crash postgres", "lose commits", "lock journal", "disable trigger"];
+const FLUSHING: [&str; 8] = [
+    "flushall",
+    "lose position",
+    "crash backend",
+    "crash postgres",
+    "lose commits",
+    "promote standby",
+    "lock journal",
+    "disable trigger",
+];
 
 /// The faults of a seed. `only` restricts them, to reduce a failure.
 pub(crate) fn schedule(seed: u64, lasts: Duration, only: &[String]) -> Vec<Fault> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let drawn: Vec<_> = FAULTS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name)).collect();
+    let drawn: Vec<_> = FAULTS
+        .iter()
+        .chain(network::faults())
+        .filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name))
+        .collect();
     let mut all = Vec::new();
     let mut at = Duration::ZERO;
     while at < lasts && !drawn.is_empty() {
@@ -86,8 +101,8 @@ pub(crate) fn schedule(seed: u64, lasts: Duration, only: &[String]) -> Vec<Fault
 pub(crate) struct Nemesis<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) trace: &'a Trace,
-    owner: &'static str,
-    columns: u32,
+    pub(crate) owner: &'static str,
+    pub(crate) columns: u32,
     probes: u32,
 }
 
@@ -101,6 +116,9 @@ impl<'a> Nemesis<'a> {
         self.trace.fault_begins(fault.name, &fault.size.to_string());
         if let Err(what) = self.perform(fault) {
             self.trace.harm(format!("{}: {what}", fault.name));
+        }
+        if ["crash backend", "crash postgres", "lose commits", "promote standby"].contains(&fault.name) {
+            self.trace.commits_lost();
         }
         self.trace.fault_ends();
     }
@@ -155,11 +173,14 @@ impl<'a> Nemesis<'a> {
             "crash postgres" => stage.restart_postgres(Down::Crash),
             "restart postgres" => stage.restart_postgres(Down::Clean),
             "lose commits" => self.lose_commits(),
+            "promote standby" => stage.promote_standby(between(0, 500))?,
             "lock journal" => self.lock_journal(between(300, 2500)),
             "detach partition" => self.detach_partition(between(50, 1500)),
             "rename column" => self.rename_column()?,
             "add json column" => self.add_json_column()?,
             "disable trigger" => self.disable_trigger()?,
+            "swap table" => self.swap_table(fault.size.is_multiple_of(2))?,
+            other if network::inflict(stage, other, fault.size) => {}
             unknown => return Err(format!("no such fault: {unknown}")),
         }
         Ok(())
@@ -253,7 +274,7 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Statements of an operator. An error is no news: the servers are in trouble.
-    fn sql(&self, sql: &str) -> bool {
+    pub(crate) fn sql(&self, sql: &str) -> bool {
         self.stage.db().is_some_and(|db| db.rows(sql).is_ok())
     }
 
@@ -310,89 +331,6 @@ impl<'a> Nemesis<'a> {
             "BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE pgevict.journal IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({}); COMMIT",
             lasts.as_secs_f64()
         ));
-    }
-
-    /// Rows leave and come back without a trigger; meanwhile direct DML goes to the detached table.
-    fn detach_partition(&self, lasts: Duration) {
-        let attached = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'part_c'::regclass)";
-        self.insist("ALTER TABLE part DETACH PARTITION part_c", attached, "f");
-        std::thread::sleep(lasts);
-        self.insist("ALTER TABLE part ATTACH PARTITION part_c FOR VALUES FROM (200) TO (300)", attached, "t");
-    }
-
-    /// DDL as a migration does it: with a lock timeout, again and again until `question` is answered as it should be.
-    fn insist(&self, ddl: &str, question: &str, answer: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if self.stage.db().and_then(|db| db.value(question).ok()).flatten().as_deref() == Some(answer) {
-                return;
-            }
-            self.sql(&format!("SET lock_timeout = '500ms'; {ddl}"));
-            // A transaction that was prepared by a writer that died holds its locks until somebody ends it.
-            let left = "SELECT gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '2 s' LIMIT 1";
-            if let Some(db) = self.stage.db()
-                && let Ok(Some(name)) = db.value(left)
-            {
-                let _ = db.rows(&format!("COMMIT PREPARED '{name}'"));
-            }
-        }
-        self.trace.event("fault", format!("gave up: {ddl}"));
-    }
-
-    fn apply(&self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.stage.apply() {
-                Ok(()) => return Ok(()),
-                Err(said) if Instant::now() > deadline => return Err(format!("sql apply: {said}")),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Until `sql apply`, each statement of the table evicts its caches whole.
-    fn rename_column(&mut self) -> Result<(), String> {
-        let new = if self.owner == "owner" { "holder" } else { "owner" };
-        let there =
-            format!("SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'held'::regclass AND attname = '{new}')");
-        self.insist(&format!("ALTER TABLE held RENAME COLUMN {} TO {new}", self.owner), &there, "t");
-        self.owner = new;
-        self.stage.write_config(new);
-        self.apply()?;
-        self.stage.signal(0, Signal::SIGHUP);
-        self.stage.signal(1, Signal::SIGHUP);
-        Ok(())
-    }
-
-    /// json has no equality: a trigger that compares rows must not trip over it (HAZARDS C3).
-    fn add_json_column(&mut self) -> Result<(), String> {
-        self.columns += 1;
-        let name = format!("extra{}", self.columns);
-        let there = format!(
-            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = '{name}')"
-        );
-        self.insist(&format!("ALTER TABLE items ADD COLUMN {name} json DEFAULT '[1]'"), &there, "t");
-        self.apply()
-    }
-
-    /// Nothing is captured until the daemon has noticed (an audit, at most 30 s) and the trigger is back.
-    fn disable_trigger(&self) -> Result<(), String> {
-        let enabled =
-            "SELECT bool_or(tgenabled <> 'D') FROM pg_trigger WHERE tgrelid = 'docs'::regclass AND NOT tgisinternal";
-        let enable = || self.insist("ALTER TABLE docs ENABLE TRIGGER USER", enabled, "t");
-        self.insist("ALTER TABLE docs DISABLE TRIGGER USER", enabled, "f");
-        let deadline = Instant::now() + PATIENCE;
-        while !self.stage.unready().is_some_and(|why| why.contains("not_live")) {
-            if Instant::now() > deadline {
-                enable();
-                return Err("a disabled trigger was not noticed".into());
-            }
-            // A daemon that is told to read its configuration audits at once; a storm has no 30 s for one fault.
-            self.stage.signal(0, Signal::SIGHUP);
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        enable();
-        Ok(())
     }
 }
 

@@ -3,14 +3,13 @@
 
 use super::client::Db;
 use super::fillers::{self, NOTHING};
+use super::knocks::quiet_end;
 use super::nemesis::{Nemesis, schedule};
-use super::shop::{self, CANARIES, Key, literal};
+use super::shop::{self, CANARIES, Key};
 use super::stage::{Stage, lock};
 use super::trace::Trace;
 use super::writers;
 use nix::sys::signal::Signal;
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use redis::Commands as _;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +20,7 @@ use std::time::{Duration, Instant};
 const WRITERS: u64 = 4;
 const FILLERS: u64 = 3;
 /// Until everything is delivered after the storm. An audit comes within 30 s, crash recovery and back-off before it.
-const CONVERGENCE: Duration = Duration::from_secs(90);
-/// A change in calm weather arrives in milliseconds. Below the slow poll that would rescue a lost wake-up (8 s), and far
-/// above what a loaded machine needs.
-const AWAKE: Duration = Duration::from_secs(6);
+pub(crate) const CONVERGENCE: Duration = Duration::from_secs(90);
 
 /// What kind of storm.
 #[derive(Debug, Clone)]
@@ -40,7 +36,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// As `STORM_SEED`, `STORM_SECONDS`, `STORM_FAULTS` (names with commas between) and `PLANTED` say.
+    /// As `STORM_SEED`, `STORM_SECONDS`, `STORM_KNOCKS`, `STORM_FAULTS` (names with commas between) and `PLANTED` say.
     pub(crate) fn from_environment(seconds: u64) -> Self {
         let read = |name: &str| std::env::var(name).ok();
         let seconds = read("STORM_SECONDS").and_then(|s| s.parse().ok()).unwrap_or(seconds);
@@ -49,7 +45,7 @@ impl Options {
             seed: read("STORM_SEED").and_then(|s| s.parse().ok()).unwrap_or_else(|| rand::random_range(1..1_000_000)),
             lasts: Duration::from_secs(seconds),
             only: only.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
-            knocks: 20,
+            knocks: read("STORM_KNOCKS").and_then(|s| s.parse().ok()).unwrap_or(20),
             planted: read("PLANTED"),
         }
     }
@@ -77,6 +73,8 @@ pub(crate) struct Report {
     pub(crate) rss_kb: u64,
     pub(crate) journal_rows: u64,
     pub(crate) slowest_knock: Duration,
+    /// How long everybody slept at most while a change in calm waited.
+    pub(crate) slept: Duration,
     pub(crate) staleness: String,
 }
 
@@ -104,14 +102,15 @@ impl fmt::Display for Report {
         writeln!(f, "  faults: {}", faults.join(", "))?;
         writeln!(
             f,
-            "  compared {}, stale {}, phantoms {}, harm {}; converged in {:.1} s; slowest change in calm {:.0} ms; \
-             daemon at most {} kB; {} journal rows",
+            "  compared {}, stale {}, phantoms {}, harm {}; converged in {:.1} s; slowest change in calm {:.0} ms, \
+             {} ms of it asleep; daemon at most {} kB; {} journal rows",
             self.compared,
             self.stale.len(),
             self.phantoms.len(),
             self.harm.len(),
             self.converged.as_secs_f64(),
             self.slowest_knock.as_secs_f64() * 1000.0,
+            self.slept.as_millis(),
             self.rss_kb,
             self.journal_rows,
         )?;
@@ -256,7 +255,7 @@ fn converge(stage: &Stage, prepared: bool, lasts: Duration) -> Result<(), String
     Ok(())
 }
 
-fn wait_ready(stage: &Stage, deadline: Instant) -> Result<(), String> {
+pub(crate) fn wait_ready(stage: &Stage, deadline: Instant) -> Result<(), String> {
     while let Some(why) = stage.unready() {
         if Instant::now() > deadline {
             return Err(why);
@@ -336,67 +335,4 @@ fn differs(stage: &Stage, trace: &Trace, key: &Key, value: &str, truth: &str, re
     );
     let phantom = row.is_some() && value != NOTHING && !trace.was_committed(value);
     if phantom { report.phantoms.push(text) } else { report.stale.push(text) }
-}
-
-/// Calm weather: single changes, at moments when the daemon is about to fall asleep, falls asleep, or sleeps. Each must
-/// arrive before the slow poll that would hide a lost wake-up. A daemon that has just started is among the moments.
-fn quiet_end(stage: &Stage, trace: &Trace, options: &Options, report: &mut Report) {
-    let mut rng = StdRng::seed_from_u64(options.seed);
-    let Some((db, mut redis)) = stage.both() else { return };
-    let bystander = format!("list:{}:a", literal("bystander"));
-    let _ = redis.set::<_, _, ()>(&bystander, "x");
-    for knock in 0..options.knocks {
-        if knock == 0
-            && stage.runs(1)
-            && let Err(how) = stage.end(1, Signal::SIGTERM)
-        {
-            trace.harm(how);
-        }
-        if knock % 20 == 10 {
-            if let Err(how) = stage.end(0, Signal::SIGTERM) {
-                trace.harm(how);
-            }
-            stage.start(0);
-            if let Err(why) = wait_ready(stage, Instant::now() + CONVERGENCE) {
-                return trace.harm(format!("not ready in calm: {why}"));
-            }
-        }
-        let id = 200_000 + knock;
-        let key = format!("probe:{id}");
-        // About the silence after which the daemon lies down, now and then much longer.
-        let silence = if rng.random_bool(0.2) { 20..400 } else { 10..45 };
-        std::thread::sleep(Duration::from_millis(rng.random_range(silence)));
-        if redis.set::<_, _, ()>(&key, "x").is_err() || db.rows(&format!("INSERT INTO marks VALUES ({id})")).is_err() {
-            return trace.harm("a server is away in calm".into());
-        }
-        let committed = Instant::now();
-        while redis.exists::<_, bool>(&key) != Ok(false) {
-            if committed.elapsed() > AWAKE {
-                return trace.harm(format!("a change in calm did not arrive within {AWAKE:?}: the daemon sleeps"));
-            }
-            std::thread::yield_now();
-        }
-        report.slowest_knock = report.slowest_knock.max(committed.elapsed());
-    }
-    // Values that look like globs, next to a key that they would match.
-    for word in shop::words() {
-        let change = format!(
-            "INSERT INTO items (id, grp, name) VALUES (1, {0}, 'x') ON CONFLICT (id) DO UPDATE SET grp = {0}",
-            literal(&word)
-        );
-        let _ = db.rows(&change);
-    }
-    let id = 200_000 + options.knocks;
-    let key = format!("probe:{id}");
-    let _ = redis.set::<_, _, ()>(&key, "x");
-    let _ = db.rows(&format!("INSERT INTO marks VALUES ({id})"));
-    let deadline = Instant::now() + AWAKE;
-    while redis.exists::<_, bool>(&key) == Ok(true) && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    // Patterns end with a pass, exact keys before it: the next pass comes within the second deletes.
-    std::thread::sleep(Duration::from_secs(1));
-    if redis.exists::<_, bool>(&bystander) != Ok(true) {
-        trace.harm(format!("{bystander} went, and nothing named it: a value has widened a pattern"));
-    }
 }

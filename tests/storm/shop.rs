@@ -16,6 +16,8 @@ pub(crate) const CHILDREN: u32 = 300;
 pub(crate) const OWNERS: u32 = 40;
 pub(crate) const BUCKETS: u32 = 20;
 pub(crate) const DOCS: u32 = 300;
+/// Rows of a table that no writer touches: it is built anew and swapped in.
+pub(crate) const DAILY: u32 = 50;
 
 pub(crate) const SCHEMA: &str = "
 CREATE SEQUENCE versions;
@@ -30,6 +32,7 @@ CREATE TABLE children (id int PRIMARY KEY, owner_id int NOT NULL REFERENCES owne
 CREATE TABLE bulk (id int PRIMARY KEY, bucket int NOT NULL, v bigint NOT NULL DEFAULT 1);
 CREATE TABLE docs (id int PRIMARY KEY, shelf text NOT NULL, at timestamptz NOT NULL, v bigint NOT NULL DEFAULT nextval('versions'), tag bigint NOT NULL DEFAULT 0);
 CREATE TABLE held (id int PRIMARY KEY, owner text NOT NULL, v bigint NOT NULL DEFAULT nextval('versions'));
+CREATE TABLE daily (id int PRIMARY KEY, v bigint NOT NULL DEFAULT nextval('versions'), tag bigint NOT NULL DEFAULT 0);
 CREATE TABLE marks (id int PRIMARY KEY);
 CREATE INDEX ON items (grp);
 CREATE INDEX ON items (name);
@@ -79,6 +82,9 @@ repeat_after = "{REPEAT_AFTER}"
 [cache.held]
 key = "held:{{owner}}"
 repeat_after = "{REPEAT_AFTER}"
+[cache.daily]
+key = "daily:{{id}}"
+repeat_after = "{REPEAT_AFTER}"
 [cache.mark]
 key = "mark:{{id}}"
 repeat_after = "{REPEAT_AFTER}"
@@ -99,6 +105,8 @@ evict = ["bulk"]
 evict = ["shelf", "at"]
 [table.held]
 evict = [{{ cache = "held", with = {{ owner = "{owner}" }} }}]
+[table.daily]
+evict = ["daily"]
 [table.marks]
 evict = ["mark", "probe"]
 "#
@@ -125,6 +133,7 @@ pub(crate) enum Family {
     Shelf,
     At,
     Held,
+    Daily,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +206,7 @@ impl Key {
             }
             Family::Part => format!("SELECT v || '.' || tag FROM part WHERE id = {} ORDER BY v DESC LIMIT 1", self.arg),
             Family::Child => format!("SELECT v || '.' || tag FROM children WHERE id = {}", self.arg),
+            Family::Daily => format!("SELECT v || '.' || tag FROM daily WHERE id = {}", self.arg),
             Family::List | Family::Ring => of("items", format!("grp = {arg}")),
             Family::Named => of("items", format!("name = {arg}")),
             Family::Team => of("children", format!("owner_id IN (SELECT id FROM owners WHERE team = {arg})")),
@@ -220,6 +230,7 @@ pub(crate) fn keys() -> Vec<Key> {
     }
     all.extend((1..=PARTS).map(|id| Key::new(Family::Part, id, "")));
     all.extend((1..=CHILDREN).map(|id| Key::new(Family::Child, id, "")));
+    all.extend((1..=DAILY).map(|id| Key::new(Family::Daily, id, "")));
     all.extend((0..BUCKETS).map(|n| Key::new(Family::Bulk, n, "")));
     all.extend(instants().into_iter().map(|at| Key::new(Family::At, at, "")));
     for word in words() {
@@ -246,6 +257,7 @@ pub(crate) fn rows() -> String {
          INSERT INTO children SELECT n, 1 + n % {OWNERS} FROM generate_series(1, {CHILDREN}) n;
          INSERT INTO bulk SELECT n, n % {BUCKETS} FROM generate_series(1, 2000) n;
          INSERT INTO docs SELECT n, word(n), instant(n) FROM generate_series(1, {DOCS}) n;
-         INSERT INTO held SELECT n, word(n) FROM generate_series(1, 200) n;"
+         INSERT INTO held SELECT n, word(n) FROM generate_series(1, 200) n;
+         INSERT INTO daily SELECT n FROM generate_series(1, {DAILY}) n;"
     )
 }

@@ -1,6 +1,7 @@
 //! The servers and daemons of one storm, as values: everything ends when the stage is dropped.
 
-use super::client::{Db, cache};
+use super::client::{Db, Refused, cache};
+use super::proxy::Proxy;
 use super::shop;
 use nix::sys::signal::Signal;
 use pgevict::cli::demo::process::{Log, Process, Stream};
@@ -16,6 +17,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Until a standby follows; it starts in a second.
+const PROMOTION: Duration = Duration::from_secs(30);
+
 pub(crate) struct Stage {
     // Dropped in this order: the daemons before what they use.
     daemons: [Mutex<Option<Process>>; 2],
@@ -23,10 +27,15 @@ pub(crate) struct Stage {
     logs: Mutex<Vec<Arc<Log>>>,
     pub(crate) pg: Mutex<Postgres>,
     pub(crate) redis: Mutex<Redis>,
-    pub(crate) pg_url: String,
+    /// Of the primary; another one after a promotion.
+    pg_url: Mutex<String>,
     pub(crate) redis_url: String,
+    /// Between the daemons and PostgreSQL, and Redis.
+    pub(crate) proxies: [Proxy; 2],
     folder: TempDir,
     env: Vec<(String, String)>,
+    /// Whether the server knows MERGE.
+    pub(crate) merges: bool,
     /// Whether the fillers ignore the fill contract: the one planted bug that is the application's.
     pub(crate) unguarded: bool,
     /// Highest resident size of any daemon, in kB.
@@ -45,27 +54,32 @@ impl Stage {
         let redis = redis.unwrap_or_else(|e| panic!("{e}"));
         let folder = tempfile::Builder::new().prefix("pgevict-storm-").tempdir().unwrap();
         let (pg_url, redis_url) = (pg.url("postgres"), redis.url(0));
+        let proxies = [Proxy::before(&pg_url), Proxy::before(&redis_url)];
         let mut env = vec![
-            ("PGEVICT_POSTGRES__URL".to_owned(), pg_url.clone()),
-            ("PGEVICT_REDIS__URL".to_owned(), redis_url.clone()),
+            ("PGEVICT_POSTGRES__URL".to_owned(), proxies[0].url(&pg_url)),
+            ("PGEVICT_REDIS__URL".to_owned(), proxies[1].url(&redis_url)),
             ("PGEVICT_LOG__FORMAT".to_owned(), "json".to_owned()),
         ];
         env.extend(planted.map(|bug| ("PLANTED".to_owned(), bug.to_owned())));
+        let db = Db::connect(&pg_url).unwrap();
+        db.rows(shop::SCHEMA).unwrap();
+        db.rows(&shop::rows()).unwrap();
+        let version = "SELECT current_setting('server_version_num')::int >= 150000";
+        let merges = db.value(version).unwrap().as_deref() == Some("t");
         let stage = Self {
             daemons: [Mutex::new(None), Mutex::new(None)],
             logs: Mutex::default(),
             pg: Mutex::new(pg),
             redis: Mutex::new(redis),
-            pg_url,
+            pg_url: Mutex::new(pg_url),
             redis_url,
+            proxies,
+            merges,
             folder,
             env,
             unguarded: planted == Some("plain-fills"),
             rss: Mutex::new(0),
         };
-        let db = Db::connect(&stage.pg_url).unwrap();
-        db.rows(shop::SCHEMA).unwrap();
-        db.rows(&shop::rows()).unwrap();
         let rows: String = (2001..=2200).map(|n| format!("{n},{},3\n", n % shop::BUCKETS)).collect();
         std::fs::write(stage.copy_file(), rows).unwrap();
         // The server's own user reads the file of COPY.
@@ -157,6 +171,11 @@ impl Stage {
         lock(&self.daemons[which]).is_some()
     }
 
+    /// The process of a daemon.
+    pub(crate) fn pid(&self, which: usize) -> Option<u32> {
+        lock(&self.daemons[which]).as_ref().map(Process::pid)
+    }
+
     /// Looks after the daemons: their size, and whether one has ended by itself (says how).
     pub(crate) fn look(&self) -> Option<String> {
         for slot in &self.daemons {
@@ -192,9 +211,13 @@ impl Stage {
         lock(&self.logs).last().map(|log| log.tail(40)).unwrap_or_default()
     }
 
+    pub(crate) fn pg_url(&self) -> String {
+        lock(&self.pg_url).clone()
+    }
+
     /// A session of the harness itself, or None while the server is away.
     pub(crate) fn db(&self) -> Option<Db> {
-        Db::connect(&self.pg_url).ok()
+        Db::connect(&self.pg_url()).ok()
     }
 
     /// Both, as soon as the servers are there: a crash recovery may be under way.
@@ -219,6 +242,51 @@ impl Stage {
         let mut pg = lock(&self.pg);
         pg.down(how);
         pg.up().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// A streaming standby takes over from a primary that died, and lacks what it committed during `lag`: replication is
+    /// asynchronous. Everybody is sent to the new one.
+    pub(crate) fn promote_standby(&self, lag: Duration) -> Result<(), String> {
+        let mut pg = lock(&self.pg);
+        let conninfo = format!("host=127.0.0.1 port={} user=postgres", pg.port());
+        pg.down(Down::Clean);
+        let copied = pg.copy(&[("primary_conninfo", &conninfo)]);
+        pg.up().unwrap_or_else(|e| panic!("{e}"));
+        let mut standby = copied.map_err(|e| e.to_string())?;
+        standby.touch("standby.signal").map_err(|e| e.to_string())?;
+        standby.up().unwrap_or_else(|e| panic!("{e}"));
+        let url = standby.url("postgres");
+        let db = Db::connect(&url).map_err(|e| e.message)?;
+        let deadline = Instant::now() + PROMOTION;
+        // Streaming, and something arrived that the copy did not have.
+        let follows =
+            "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming' AND flushed_lsn > receive_start_lsn";
+        let receiver = loop {
+            let answer = db.value(follows).map_err(|e| format!("{}\n{}", e.message, standby.log_tail()))?;
+            match answer.and_then(|pid| pid.parse().ok()) {
+                Some(pid) => break nix::unistd::Pid::from_raw(pid),
+                None if Instant::now() > deadline => return Err(format!("no standby follows\n{}", standby.log_tail())),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let _ = nix::sys::signal::kill(receiver, Signal::SIGSTOP);
+        std::thread::sleep(lag);
+        pg.down(Down::Crash);
+        let _ = nix::sys::signal::kill(receiver, Signal::SIGCONT);
+        // Asked and not waited for: the snapshot of a statement that waits may be in the way of what is still to be replayed.
+        let failed = |e: Refused| format!("{}\n{}", e.message, standby.log_tail());
+        db.rows("SELECT pg_promote(false)").map_err(failed)?;
+        while db.value("SELECT pg_is_in_recovery()").map_err(failed)?.as_deref() != Some("f") {
+            if Instant::now() > deadline {
+                return Err(format!("the standby is not promoted\n{}", standby.log_tail()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.proxies[0].lead_to(&url);
+        *lock(&self.pg_url) = url;
+        // The old one goes with its folder.
+        *pg = standby;
+        Ok(())
     }
 
     /// Redis is killed and comes back from its last dump.

@@ -115,6 +115,11 @@ impl Trace {
         lock(&self.behind).entry(class).or_default().push(late.as_secs_f64() * 1000.0);
     }
 
+    /// A server has lost commits: whoever reads an older version may be right, so readers are not measured by those before.
+    pub(crate) fn commits_lost(&self) {
+        lock(&self.versions).clear();
+    }
+
     pub(crate) fn fault_begins(&self, name: &'static str, detail: &str) {
         self.event("fault", format!("{name} {detail}"));
         lock(&self.faults).push((Instant::now(), None, name));

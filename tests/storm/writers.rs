@@ -35,6 +35,7 @@ struct Writer<'a> {
     words: Vec<String>,
     instants: Vec<String>,
     prepared: bool,
+    merges: bool,
     copy: String,
     trace: &'a Trace,
 }
@@ -43,9 +44,10 @@ struct Writer<'a> {
 pub(crate) fn write(stage: &Stage, trace: &Trace, seed: u64, prepared: bool, stop: &AtomicBool) {
     let rng = StdRng::seed_from_u64(seed);
     let copy = literal(&stage.copy_file().display().to_string());
-    let mut writer = Writer { rng, words: shop::words(), instants: shop::instants(), prepared, copy, trace };
+    let (words, instants, merges) = (shop::words(), shop::instants(), stage.merges);
+    let mut writer = Writer { rng, words, instants, prepared, merges, copy, trace };
     while !stop.load(Ordering::Relaxed) {
-        let Ok(db) = Db::connect(&stage.pg_url) else {
+        let Ok(db) = Db::connect(&stage.pg_url()) else {
             // The server is away; asking it a thousand times a second would take the time it needs to come back.
             std::thread::sleep(Duration::from_millis(20));
             continue;
@@ -121,6 +123,7 @@ impl Writer<'_> {
                 self.renew("items", &item.to_string(), &also)
             }
             40..44 => format!("DELETE FROM items WHERE id = {item}; "),
+            44..47 if self.merges => self.merge(item),
             44..50 => {
                 let (grp, name) = (self.word(), self.word());
                 format!(
@@ -159,6 +162,23 @@ impl Writer<'_> {
                 self.renew("items", &ids, "")
             }
         }
+    }
+
+    /// One statement that inserts, updates or deletes. It returns nothing before PostgreSQL 17, so the rows are asked for.
+    fn merge(&mut self, item: u32) -> String {
+        let (word, tag) = (self.word(), self.rng.random_range(0..1_000_000_000));
+        let until = item + self.rng.random_range(0..4);
+        let matched = if self.rng.random_bool(0.2) {
+            "WHEN MATCHED AND i.id % 2 = 0 THEN DELETE WHEN MATCHED THEN DO NOTHING"
+        } else {
+            "WHEN MATCHED THEN UPDATE SET v = nextval('versions'), tag = new.tag"
+        };
+        format!(
+            "MERGE INTO items i USING (SELECT n AS id, {tag} AS tag FROM generate_series({item}, least({until}, {ITEMS})) n) new \
+             ON i.id = new.id {matched} \
+             WHEN NOT MATCHED THEN INSERT (id, grp, name, tag) VALUES (new.id, {word}, {word}, new.tag); \
+             SELECT 'items', id, v, tag FROM items WHERE id BETWEEN {item} AND {until} AND tag = {tag}; "
+        )
     }
 
     /// Rarely, a journal row that nobody can read: it stands for its whole table (HAZARDS P9), and so hides what went wrong
@@ -241,11 +261,11 @@ impl Writer<'_> {
             }
             12 | 13 => {
                 // What the savepoint takes back returns no version.
-                let undone = self.statement().replace("RETURNING", "RETURNING NULL,");
+                let undone = undone(&self.statement());
                 let last = self.statement();
                 Work::Plain(format!("BEGIN; {first}SAVEPOINT s; {undone}ROLLBACK TO s; {last}COMMIT"))
             }
-            14 => Work::Plain(format!("BEGIN; {}ROLLBACK", first.replace("RETURNING", "RETURNING NULL,"))),
+            14 => Work::Plain(format!("BEGIN; {}ROLLBACK", undone(&first))),
             15 | 16 => {
                 let pause = self.rng.random_range(5..200);
                 Work::Plain(format!("BEGIN; {first}SELECT pg_sleep(0.{pause:03}); COMMIT"))
@@ -274,6 +294,11 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// The statement, but the rows that it returns are no committed versions.
+fn undone(statement: &str) -> String {
+    statement.replace("RETURNING", "RETURNING NULL,").replace("SELECT 'items'", "SELECT NULL, 'items'")
 }
 
 fn version(row: &[Option<String>]) -> Option<(&'static str, i64, i64, i64)> {
