@@ -4,6 +4,7 @@ use super::Ended;
 use super::flushes::Flushes;
 use super::live::{Live, Step};
 use super::repeats::Repeats;
+use super::warmer::Warmer;
 use crate::config::model::Config;
 use crate::flow::proof::Proven;
 use crate::observe::event::Observation;
@@ -67,6 +68,8 @@ impl Live<'_> {
         }
         self.flushes = Flushes::default();
         self.watch.adopt(&config);
+        // What waits to be warmed speaks of the old caches by number.
+        self.warmer = Warmer::start(&config, &self.session.connected.host, &self.context.observer);
         self.config = config;
         self.guard_due = true;
         self.next_audit = now;

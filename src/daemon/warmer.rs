@@ -165,11 +165,15 @@ async fn work(shared: Arc<Shared>, job: Job) {
     let now = Instant::now();
     let ends: Vec<End> = words.iter().map(|w| w.end).collect();
     let wants = job.wants.clone();
-    let (last, waiting) = {
+    let cache = job.cache;
+    let (last, waiting, resting) = {
         let mut warming = shared.warming();
-        (warming.ended(job, &ends, well, now), warming.waiting())
+        (warming.ended(job, &ends, well, now), warming.waiting(), warming.is_broken(cache))
     };
     shared.observer.set_warm_queue(waiting);
+    if let Some(cache) = shared.config.caches.get(cache) {
+        shared.observer.set_warm_resting(&cache.name, resting);
+    }
     for ((want, word), last) in wants.iter().zip(words).zip(last) {
         let outcome = if last { word.outcome } else { WarmOutcome::Retried };
         shared.report(want, outcome, word.why, now.saturating_duration_since(began));

@@ -107,6 +107,7 @@ pub(super) struct Metrics {
     warms: Count<2>,
     warm_took: Histogram,
     warm_queue: Gauge,
+    warm_resting: Level<1>,
     retired_rows: Counter,
     position_moves: Counter,
     reloads: Count<1>,
@@ -162,6 +163,7 @@ impl Metrics {
                 seconds(),
             ),
             warm_queue: add(r, "warm_queue_keys", "Keys that wait to be warmed"),
+            warm_resting: add(r, "warm_resting", "1 while the cache is left alone, since its warming failed"),
             retired_rows: add(r, "retired_rows", "Journal rows that retention deleted"),
             position_moves: add(r, "position_conflicts", "How often somebody else had moved or lost the position"),
             reloads: add(r, "reloads", "Configuration reloads, by result"),
@@ -191,6 +193,7 @@ impl Metrics {
             }
             self.repeat_deleted.remove(&[("table", table.clone()), ("cache", cache.clone())]);
             if !edges.keys().any(|e| e.cache == cache) {
+                self.warm_resting.remove(&[("cache", cache.clone())]);
                 for outcome in WarmOutcome::ALL {
                     self.warms.remove(&[("cache", cache.clone()), ("outcome", outcome.as_str().to_owned())]);
                 }
@@ -312,6 +315,10 @@ impl Metrics {
         if outcome == WarmOutcome::Stored {
             self.warm_took.observe(took.as_secs_f64());
         }
+    }
+
+    pub(super) fn warm_resting(&self, cache: &str, resting: bool) {
+        self.warm_resting.get_or_create(&[("cache", cache.to_owned())]).set(i64::from(resting));
     }
 
     pub(super) fn warm_queue(&self, keys: usize) {

@@ -130,6 +130,11 @@ impl Observer {
         self.0.metrics.warm_queue(keys);
     }
 
+    /// Whether warming leaves a cache of the configuration alone, because it failed.
+    pub fn set_warm_resting(&self, cache: &str, resting: bool) {
+        self.0.metrics.warm_resting(cache, resting);
+    }
+
     /// Rows in the journal, when it was counted or estimated.
     pub fn set_journal_rows(&self, rows: u64) {
         self.0.metrics.journal_rows(rows);

@@ -244,3 +244,78 @@ fn metrics(w: &World, name: &str, label: &str) -> f64 {
     let lines = text.lines().filter(|l| l.starts_with(name) && l.contains(label));
     lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
+
+/// The smallest bucket of the eviction lag, in seconds, that holds 99 of 100 of what came since `before`.
+fn p99(before: &[(f64, f64)], now: &[(f64, f64)]) -> f64 {
+    let grown: Vec<(f64, f64)> =
+        now.iter().map(|(le, n)| (*le, n - before.iter().find(|(l, _)| l == le).map_or(0.0, |(_, n)| *n))).collect();
+    let all = grown.last().map_or(0.0, |(_, n)| *n);
+    assert!(all > 100.0, "too few evictions were measured: {all}");
+    grown.iter().find(|(_, n)| *n >= all * 0.99).map_or(f64::INFINITY, |(le, _)| *le)
+}
+
+fn lag_buckets(w: &World) -> Vec<(f64, f64)> {
+    let text = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
+    let of = |line: &str| {
+        let rest = line.strip_prefix("pgevict_eviction_lag_seconds_bucket{le=\"")?;
+        let (le, n) = rest.split_once("\"} ")?;
+        Some((if le == "+Inf" { f64::INFINITY } else { le.parse().ok()? }, n.parse().ok()?))
+    };
+    text.lines().filter_map(of).collect()
+}
+
+/// 200 changes a second for some seconds; returns the p99 of the eviction lag, and the most queries that ran at once.
+fn burst(w: &World) -> (f64, usize) {
+    const CHANGES: u32 = 800;
+    let before = lag_buckets(w);
+    let (watcher, mut most) = (w.connect(), 0);
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%FROM (%pg_sleep(0.3)%' \
+                   AND datname = current_database() AND pid <> pg_backend_pid()";
+    let began = Instant::now();
+    for n in 0..CHANGES {
+        let id = 1 + n % 200;
+        let key = format!("user:{id}");
+        // Redis has the key again, as if a reader had filled it.
+        let _: () = w.redis().set(&key, "cached").unwrap();
+        w.sql(&format!("UPDATE users SET name = 'name {n}' WHERE id = {id}"));
+        if n % 20 == 0 {
+            most = most.max(watcher.sql(running)[0][0].as_ref().unwrap().parse().unwrap());
+        }
+        let due = began + Duration::from_millis(5) * (n + 1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    w.drain();
+    (p99(&before, &lag_buckets(w)), most)
+}
+
+/// The pace is the subject here, so the test keeps time instead of waiting for signals.
+#[test]
+fn two_hundred_evictions_a_second_of_a_slow_query_stay_inside_the_limits_and_cost_evictions_nothing() {
+    let quiet = "[cache.user]\nkey = \"user:{id}\"\nttl = \"10m\"\n[table.users]\nevict = [\"user\"]\n";
+    let warm = "warm.sql = \"SELECT name, pg_sleep(0.3)::text AS slept FROM users WHERE id = :id\"\n[table.users]";
+    let w = world(quiet);
+    w.sql("INSERT INTO users SELECT n, 'u', 'name ' || n, NULL FROM generate_series(51, 200) n");
+    let (alone, none) = burst(&w);
+    assert_eq!(none, 0);
+    let mark = w.mark();
+    w.write_config(&format!(
+        "[warm]\nconcurrency = 3\nmax_per_second = 6\nqueue = 50\n{}",
+        quiet.replace("[table.users]", warm)
+    ));
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGHUP));
+    w.wait_line(mark, &["the new configuration is live"]);
+    w.wait_ready();
+    let began = Instant::now();
+    let (beside, most) = burst(&w);
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((1..=3).contains(&most), "{most} queries at once");
+    let stored = metrics(&w, "pgevict_warms_total", "stored") + metrics(&w, "pgevict_warms_total", "retried");
+    assert!(stored >= 6.0 && stored <= 6.0 * (seconds + 1.0), "{stored} queries in {seconds} s");
+    assert!(metrics(&w, "pgevict_warms_total", "dropped") >= 100.0, "the queue is not bounded");
+    assert!(metrics(&w, "pgevict_warm_queue_keys", "") <= 53.0);
+    println!(
+        "p99 of the lag: {alone} s alone, {beside} s beside {stored} queries in {seconds} s, at most {most} at once"
+    );
+    // A bucket is about twice the one before; one of difference is noise.
+    assert!(beside <= (alone * 2.5).max(0.05), "p99 of the eviction lag: {alone} s alone, {beside} s beside warming");
+}
