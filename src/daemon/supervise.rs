@@ -46,12 +46,12 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     }
     let (sender, receiver) = mpsc::channel(WAITING);
     let (admin_sender, admin_receiver) = mpsc::channel(WAITING);
-    let context = Context {
+    let context = Arc::new(Context {
         observer: observer.clone(),
         stop: CancellationToken::new(),
         control: Mutex::new(receiver),
         adopt: options.adopt,
-    };
+    });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hang_up = signal(SignalKind::hangup())?;
@@ -68,16 +68,21 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     // READY says that the loop runs, not that the servers are there: boot order must not matter. STATUS says what it waits for.
     systemd::ready();
 
-    let mut daemon = std::pin::pin!(run(&context, config));
+    // A task, not part of this one: what a connection's driver hands to it, it takes up on the same thread, at once.
+    let mut daemon = tokio::spawn({
+        let context = context.clone();
+        async move { run(&context, config).await }
+    });
     let mut asked = false;
     let end = loop {
         tokio::select! {
-            end = &mut daemon => break end,
+            end = &mut daemon => break end.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         if asked {
             // The second signal: whatever is outstanding is replayed at the next start.
+            daemon.abort();
             break End::Stopped;
         }
         asked = true;
