@@ -1,6 +1,6 @@
 //! Whether Redis is a server that pgevict can work on, and whether its ACL allows what is needed.
 
-use crate::config::model::{Config, WarmFormat};
+use crate::config::model::{Config, Refill, WarmFormat};
 use crate::config::{Place, Problem, codes};
 use crate::rules::glob;
 use crate::rules::template::Rendered;
@@ -175,7 +175,11 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
     if config.caches.iter().any(|c| c.guard_fills) {
         more.push(" +hscan".to_owned());
     }
-    if config.caches.iter().any(|c| c.warm.as_ref().is_some_and(|w| w.format == WarmFormat::Hash)) {
+    if config
+        .caches
+        .iter()
+        .any(|c| c.warm.as_ref().is_some_and(|w| matches!(w.refill, Refill::Sql { format: WarmFormat::Hash, .. })))
+    {
         more.push(" +pexpire".to_owned());
     }
     if crate::daemon::indexed::index(config).is_some() {

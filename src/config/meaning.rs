@@ -170,7 +170,8 @@ fn covering(reader: &mut Reader<'_>, read: &Read<'_>) {
 /// would be stored after them.
 fn guarded_alike(reader: &mut Reader<'_>, outer: &CacheAt, inner: &CacheAt) {
     // What warms guards itself, and so does what evicts the same keys.
-    let guards = |c: &CacheAt| c.warm.is_some() || c.guard.as_ref().is_some_and(|g| g.value);
+    let guards =
+        |c: &CacheAt| c.warm.as_ref().is_some_and(|w| w.sql.is_some()) || c.guard.as_ref().is_some_and(|g| g.value);
     let (guarded, open) = if guards(outer) { (outer, inner) } else { (inner, outer) };
     if let Some(guard) = guarded.guard.as_ref().filter(|g| g.value && !guards(open)) {
         let message =

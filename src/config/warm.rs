@@ -1,8 +1,10 @@
 //! `[warm]` and `warm.*` of a cache.
 
+mod http;
+
 use super::caches::CacheAt;
 use super::codes;
-use super::model::{CacheWarm, Delivery, Namespace, Warm, WarmFormat};
+use super::model::{CacheWarm, Delivery, Namespace, Refill, Warm, WarmFormat};
 use super::problem::{Place, Problem};
 use super::reader::{At, Found, Reader, Section};
 use super::scalar::nearest;
@@ -17,8 +19,10 @@ const VERSION: &str = "version";
 
 /// A cache's warming with the places of what it says.
 pub(super) struct WarmAt {
-    /// The text of `sql`.
-    pub(super) sql: At<String>,
+    /// The text of `sql`; None: `http`.
+    pub(super) sql: Option<At<String>>,
+    /// The text of the URL, with the parts that hold holes.
+    pub(super) url: Option<At<String>>,
     pub(super) warm: CacheWarm,
 }
 
@@ -57,7 +61,8 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let table = reader.table(found, &path, "settings, such as warm.sql = \"SELECT … WHERE id = :id\"")?;
     let place = found.place();
     let mut s = Section::local(path, table);
-    let sql = s.get(reader, "sql").map(|f| reader.name(f, &s.path("sql")));
+    let sql = s.get(reader, "sql").map(|f| (f.place(), reader.name(f, &s.path("sql"))));
+    let http = s.get(reader, "http").map(|f| (f.place(), http::read(reader, &f, s.path("http"))));
     if let Some(found) = s.get(reader, "on") {
         on(reader, found, &s.path("on"));
     }
@@ -67,36 +72,52 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, &s.path("concurrency"), 1..=100));
     let rate = s.get(reader, "max_per_second");
     let rate = rate.and_then(|f| reader.integer(f, &s.path("max_per_second"), 1..=100_000));
-    for later in ["http", "startup", "refresh_at", "only_if_read_within", "schedule"] {
+    for later in ["startup", "refresh_at", "only_if_read_within", "schedule"] {
         s.not_built(reader, later);
     }
     let path = s.path("sql");
     s.finish(reader);
-    let Some(sql) = sql else {
-        if table.get("http").is_none() {
-            reader
-                .error(codes::MISSING, &place, format!("`{path}` is missing: how is the value made?"))
-                .help
-                .push("such as warm.sql = \"SELECT name FROM users WHERE id = :id\"".into());
-        }
-        return None;
+    let warm = |refill| CacheWarm {
+        refill,
+        always: always.is_some_and(|a| a.value),
+        concurrency: concurrency.map(size),
+        max_per_second: rate.map(count),
     };
-    let sql = sql?;
-    match Query::parse(&sql.value) {
-        Ok(query) => Some(WarmAt {
-            sql,
-            warm: CacheWarm {
-                query,
-                format: format.map(|f| f.value).unwrap_or_default(),
-                always: always.is_some_and(|a| a.value),
-                concurrency: concurrency.map(size),
-                max_per_second: rate.map(count),
-            },
-        }),
-        Err(QueryError { at, problem }) => {
-            let place = reader.inside(&sql.place, &sql.value, at);
-            reader.error(codes::WARM_SQL, &place, format!("`{path}`: {problem}"));
+    match (sql, http) {
+        (None, None) => {
+            let message = format!("neither `{path}` nor `http` beside it: how is the value made?");
+            let help = "such as warm.sql = \"SELECT name FROM users WHERE id = :id\"";
+            reader.error(codes::MISSING, &place, message).help.push(help.into());
             None
+        }
+        (Some((sql, _)), Some((http, _))) => {
+            let message = format!("both `{path}` and `http` beside it");
+            let problem = Problem::error(codes::WARM_TWICE, http, message).context(&sql, "the query");
+            reader.push(problem.help("keep one of them"));
+            None
+        }
+        (None, Some((place, http))) => {
+            let (http, url) = http?;
+            if let Some(format) = format {
+                let message = "`format` beside `http`: the application stores the value itself";
+                reader
+                    .push(Problem::error(codes::WARM_TWICE, format.place, message).context(&place, "the application"));
+            }
+            Some(WarmAt { sql: None, url: Some(url), warm: warm(Refill::Http(http)) })
+        }
+        (Some((_, sql)), None) => {
+            let sql = sql?;
+            match Query::parse(&sql.value) {
+                Ok(query) => {
+                    let refill = Refill::Sql { query, format: format.map(|f| f.value).unwrap_or_default() };
+                    Some(WarmAt { sql: Some(sql), url: None, warm: warm(refill) })
+                }
+                Err(QueryError { at, problem }) => {
+                    let place = reader.inside(&sql.place, &sql.value, at);
+                    reader.error(codes::WARM_SQL, &place, format!("`{path}`: {problem}"));
+                    None
+                }
+            }
         }
     }
 }
@@ -123,7 +144,11 @@ fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) {
 pub(super) fn check(reader: &mut Reader<'_>, delivery: Option<Delivery>, namespace: &Namespace, caches: &[CacheAt]) {
     for at in caches {
         let (Some(warm), Some(cache)) = (&at.warm, &at.cache) else { continue };
-        let place = &warm.sql.place;
+        if let (Some(url), Refill::Http(http)) = (&warm.url, &warm.warm.refill) {
+            http::check(reader, namespace, at, url, http);
+        }
+        let (Some(sql), Some(query)) = (&warm.sql, warm.warm.query()) else { continue };
+        let place = &sql.place;
         if delivery == Some(Delivery::Notify) {
             let message = format!("`warm.sql` of `{}` does not go with `delivery = \"notify\"`", at.name);
             let help =
@@ -141,21 +166,21 @@ pub(super) fn check(reader: &mut Reader<'_>, delivery: Option<Delivery>, namespa
             let help = format!("add to [cache.{}]: ttl = \"10m\", as the application sets it", at.name);
             reader.push(Problem::error(codes::WARM_TTL, place.clone(), message).help(help));
         }
-        parameters(reader, namespace, at, warm);
+        parameters(reader, namespace, at, sql, query);
         neighbours(reader, caches, at, place);
     }
 }
 
-fn parameters(reader: &mut Reader<'_>, namespace: &Namespace, at: &CacheAt, warm: &WarmAt) {
+fn parameters(reader: &mut Reader<'_>, namespace: &Namespace, at: &CacheAt, sql: &At<String>, query: &Query) {
     let Some(cache) = &at.cache else { return };
     let holes = cache.template.holes();
-    let versions = namespace.prefixes.iter().any(|(version, _)| version.is_some());
-    for name in &warm.warm.query.parameters {
+    let versions = versioned(namespace);
+    for name in &query.parameters {
         if holes.contains(&name.as_str()) || (name == VERSION && versions) {
             continue;
         }
-        let found = warm.sql.value.find(&format!(":{name}")).map_or(0..warm.sql.value.len(), |i| i..i + 1 + name.len());
-        let place = reader.inside(&warm.sql.place, &warm.sql.value, found);
+        let found = sql.value.find(&format!(":{name}")).map_or(0..sql.value.len(), |i| i..i + 1 + name.len());
+        let place = reader.inside(&sql.place, &sql.value, found);
         let message = format!("`:{name}` is no hole of the key of `{}`", at.name);
         let near = nearest(name, holes.iter().copied());
         let mut problem = Problem::error(codes::WARM_PARAMETER, place, message).did_you_mean(near);
@@ -166,11 +191,16 @@ fn parameters(reader: &mut Reader<'_>, namespace: &Namespace, at: &CacheAt, warm
         }
         reader.push(problem);
     }
-    for hole in holes.into_iter().filter(|h| !warm.warm.query.parameters.iter().any(|p| p == h)) {
+    for hole in holes.into_iter().filter(|h| !query.parameters.iter().any(|p| p == h)) {
         let message = format!("`warm.sql` of `{}` does not use `:{hole}`", at.name);
-        let problem = Problem::warning(codes::WARM_UNUSED, warm.sql.place.clone(), message);
+        let problem = Problem::warning(codes::WARM_UNUSED, sql.place.clone(), message);
         reader.push(problem.context(&at.template, "so that all these keys get the same value"));
     }
+}
+
+/// Whether there is a newest version to speak of.
+fn versioned(namespace: &Namespace) -> bool {
+    namespace.prefixes.iter().any(|(version, _)| version.is_some())
 }
 
 /// Patterns of other caches that may delete a warmed key: a value is stored only if no such pattern was evicted since it was read,
@@ -198,7 +228,7 @@ fn neighbours(reader: &mut Reader<'_>, caches: &[CacheAt], at: &CacheAt, place: 
 pub(super) fn guard(caches: &mut [CacheAt]) {
     let warmed: Vec<_> = caches
         .iter()
-        .filter(|c| c.warm.is_some())
+        .filter(|c| c.warm.as_ref().is_some_and(|w| w.sql.is_some()))
         .filter_map(|c| c.cache.as_ref().map(|cache| cache.template.clone()))
         .collect();
     for cache in caches.iter_mut().filter_map(|c| c.cache.as_mut()) {

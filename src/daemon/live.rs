@@ -64,8 +64,8 @@ pub(super) struct Live<'a> {
     pub(super) journal: Option<Arc<Journal>>,
     pub(super) side: Side,
     pub(super) position: Position,
-    /// Fills again what is evicted, beside this loop; None: no cache wants it.
-    pub(super) warmer: Option<super::warmer::Warmer>,
+    /// Fills again what is evicted, beside this loop.
+    pub(super) warmer: super::warmer::Warmer,
     /// Layouts by id: the configuration's own and those that the database remembers.
     pub(super) layouts: HashMap<i64, Arc<Layout>>,
     /// The configuration's own.

@@ -1,29 +1,31 @@
 //! Warming beside the session: evictions hand over what they deleted, and never wait.
 //!
 //! Its connections are its own. What it cannot do is counted and left to the next reader: a key that is absent is never wrong.
+//! The database and the applications have a queue and limits each: a dead endpoint must not keep queries waiting.
+
+mod store;
 
 use super::live::Live;
-use crate::config::model::{Cache, CacheWarm, Config, PgHost, WarmFormat};
+use crate::config::model::{Cache, CacheWarm, Config, PgHost, Refill};
 use crate::flow::warm::{End, Job, LaneLimits, Limits, Next, Want, Warming};
 use crate::observe::Observer;
 use crate::observe::event::{Observation, Outcome, WarmOutcome};
-use crate::rules::binding::{Binding, overlapping};
-use crate::rules::template::{Kind, Template};
-use crate::sink::connect as redis_connect;
-use crate::sink::fill::{Fill, Filled, Filler, Refusal, Shape};
-use crate::source::pool::pool;
-use crate::warm::sql::{self, Database, Read};
-use redis::aio::MultiplexedConnection;
+use crate::warm::http::Client;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use store::{Store, Word};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A key that was there a moment ago, and is gone because what it says has changed.
 const EVICTED: u32 = 1_000;
 
-/// The session's warmer; it ends with it.
-pub(super) struct Warmer {
+/// The session's warmers; they end with it.
+#[derive(Default)]
+pub(super) struct Warmer(Vec<Engine>);
+
+/// One queue with its limits, and who works it off.
+struct Engine {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -34,35 +36,73 @@ struct Shared {
     warming: Mutex<Warming>,
     /// Something was offered.
     offered: Notify,
-    database: Database,
-    filler: Filler,
-    /// None until it is needed, and after it failed.
-    redis: tokio::sync::Mutex<Option<MultiplexedConnection>>,
-    /// By cache: the patterns that delete its keys, with the names of their caches.
-    over: Vec<Vec<(String, Template)>>,
+    by: By,
+}
+
+/// Who makes the values.
+enum By {
+    Sql(Box<Store>),
+    Http(Client),
+}
+
+impl By {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Sql(_) => "sql",
+            Self::Http(_) => "http",
+        }
+    }
+
+    fn makes(&self, warm: &CacheWarm) -> bool {
+        matches!((self, &warm.refill), (Self::Sql(_), Refill::Sql { .. }) | (Self::Http(_), Refill::Http(_)))
+    }
+}
+
+/// The newest version, and what stands in front of its keys.
+fn newest(config: &Config) -> (Option<&str>, &str) {
+    config.namespace.prefixes.last().map_or((None, ""), |(version, prefix)| (version.as_deref(), prefix.as_str()))
 }
 
 impl Warmer {
-    /// Begins to warm what the configuration wants warmed; None: nothing. `host` is the session's.
-    pub(super) fn start(config: &Arc<Config>, host: &PgHost, observer: &Observer) -> Option<Self> {
-        config.caches.iter().find(|c| c.warm.is_some())?;
-        let limits = &config.warm;
-        let (url, hosts) = match &limits.url {
-            Some(url) => (url, url.hosts.as_slice()),
-            None => (&config.postgres.url, std::slice::from_ref(host)),
-        };
-        let pool = match pool(url, hosts, limits.concurrency, sql::settings(limits.statement_timeout)) {
-            Ok((pool, _)) => pool,
-            Err(detail) => {
-                observer.report(Observation::Warning { what: "nothing is warmed", detail });
-                return None;
+    /// Begins to warm what the configuration wants warmed. `host` is the session's.
+    pub(super) fn start(config: &Arc<Config>, host: &PgHost, observer: &Observer) -> Self {
+        let refills: Vec<&Refill> = config.caches.iter().filter_map(|c| c.warm.as_ref().map(|w| &w.refill)).collect();
+        let mut made: Vec<Result<By, String>> = Vec::new();
+        if refills.iter().any(|r| matches!(r, Refill::Sql { .. })) {
+            made.push(Store::new(config, std::slice::from_ref(host)).map(|store| By::Sql(Box::new(store))));
+        }
+        let https = |r: &&Refill| matches!(r, Refill::Http(http) if http.url.tls);
+        if refills.iter().any(|r| matches!(r, Refill::Http(_))) {
+            made.push(Client::new(refills.iter().any(https)).map(By::Http));
+        }
+        let mut engines = Vec::new();
+        for by in made {
+            match by {
+                Ok(by) => engines.push(Engine::start(config, observer, by)),
+                Err(detail) => observer.report(Observation::Warning { what: "nothing is warmed", detail }),
             }
+        }
+        Self(engines)
+    }
+
+    fn engine(&self, warm: &CacheWarm) -> Option<&Engine> {
+        self.0.iter().find(|e| e.shared.by.makes(warm))
+    }
+}
+
+impl Engine {
+    fn start(config: &Arc<Config>, observer: &Observer, by: By) -> Self {
+        let limits = &config.warm;
+        let half = match by {
+            By::Sql(_) => None,
+            // One dead endpoint must leave room for another.
+            By::Http(_) => Some(limits.concurrency.div_ceil(2)),
         };
         let lane = |cache: &Cache| {
             cache.warm.as_ref().map_or_else(LaneLimits::default, |warm| LaneLimits {
-                concurrency: warm.concurrency,
+                concurrency: warm.concurrency.or(half),
                 per_second: warm.max_per_second,
-                batched: warm.query.batch.is_some(),
+                batched: warm.query().is_some_and(|q| q.batch.is_some()),
             })
         };
         let warming = Warming::new(
@@ -70,27 +110,24 @@ impl Warmer {
             config.caches.iter().map(lane),
         );
         let shared = Arc::new(Shared {
-            database: Database::new(pool, &config.postgres.schema, limits.statement_timeout),
-            filler: Filler::new(&config.redis.state),
-            over: config.caches.iter().map(|c| patterns_over(config, c)).collect(),
             config: config.clone(),
             observer: observer.clone(),
             warming: Mutex::new(warming),
             offered: Notify::new(),
-            redis: tokio::sync::Mutex::new(None),
+            by,
         });
         let task = tokio::spawn(run(shared.clone()));
-        Some(Self { shared, task })
+        Self { shared, task }
     }
 
     /// A key is to be filled again. Returns at once.
-    fn offer(&self, cache: usize, key: Vec<u8>, values: Binding) {
+    fn offer(&self, want: Want) {
         let (dropped, waiting) = {
             let mut warming = self.shared.warming();
-            let dropped = warming.offer(Want::new(cache, key, values, EVICTED));
+            let dropped = warming.offer(want);
             (dropped, warming.waiting())
         };
-        self.shared.observer.set_warm_queue(waiting);
+        self.shared.observer.set_warm_queue(self.shared.by.as_str(), waiting);
         if let Some(dropped) = dropped {
             let why = "the queue is full (warm.queue)".to_owned();
             self.shared.report(&dropped, WarmOutcome::Dropped, Some(why), Duration::ZERO);
@@ -99,31 +136,27 @@ impl Warmer {
     }
 }
 
-impl Drop for Warmer {
+impl Drop for Engine {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 impl Live<'_> {
-    /// A statement's key was evicted: if it was there, or its cache wants it anyway, it is warmed.
+    /// What a statement named is gone: if it was there, or its cache wants it anyway, it is warmed.
     pub(super) fn warm(&mut self, id: u64, slot: usize, outcome: Outcome) {
         let Some((cache, key, values)) = self.statements.take_want(id, slot) else { return };
-        let Some(warmer) = &self.warmer else { return };
-        let always = self.config.caches.get(cache).and_then(|c| c.warm.as_ref()).is_some_and(|w| w.always);
-        if matches!(outcome, Outcome::Deleted(1..)) || (always && outcome == Outcome::Absent) {
-            warmer.offer(cache, key, values);
+        let Some(warm) = self.config.caches.get(cache).and_then(|c| c.warm.as_ref()) else { return };
+        let Some(engine) = self.warmer.engine(warm) else { return };
+        let want = Want::new(cache, key, values, EVICTED);
+        match outcome {
+            Outcome::Deleted(1..) => engine.offer(want),
+            Outcome::Absent if warm.always => engine.offer(want),
+            // An application that is being asked may have read before this change, and nobody compares snapshots for it.
+            Outcome::Absent if matches!(warm.refill, Refill::Http(_)) => engine.shared.warming().offer_if_running(want),
+            _ => {}
         }
     }
-}
-
-/// The patterns of other caches that delete keys of this one.
-fn patterns_over(config: &Config, cache: &Cache) -> Vec<(String, Template)> {
-    if cache.warm.is_none() {
-        return Vec::new();
-    }
-    let others = config.caches.iter().filter(|c| c.name != cache.name && c.template.kind == Kind::Pattern);
-    others.filter(|c| overlapping(&c.template, &cache.template)).map(|c| (c.name.clone(), c.template.clone())).collect()
 }
 
 /// One after the other is begun as limits allow, until the session ends.
@@ -152,27 +185,23 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What became of one key.
-struct Word {
-    end: End,
-    outcome: WarmOutcome,
-    why: Option<String>,
-}
-
 async fn work(shared: Arc<Shared>, job: Job) {
     let began = Instant::now();
     let (words, well) = shared.fill(&job).await;
     let now = Instant::now();
     let ends: Vec<End> = words.iter().map(|w| w.end).collect();
-    let wants = job.wants.clone();
-    let cache = job.cache;
+    let (cache, wants) = (job.cache, job.wants.clone());
     let (last, waiting, resting) = {
         let mut warming = shared.warming();
         (warming.ended(job, &ends, well, now), warming.waiting(), warming.is_broken(cache))
     };
-    shared.observer.set_warm_queue(waiting);
+    shared.observer.set_warm_queue(shared.by.as_str(), waiting);
     if let Some(cache) = shared.config.caches.get(cache) {
         shared.observer.set_warm_resting(&cache.name, resting);
+        let why = words.iter().find_map(|w| w.why.clone().filter(|_| w.outcome == WarmOutcome::Failed));
+        if let Some(why) = why.filter(|_| resting && !well) {
+            shared.observer.report(Observation::WarmRests { cache: cache.name.clone(), why });
+        }
     }
     for ((want, word), last) in wants.iter().zip(words).zip(last) {
         let outcome = if last { word.outcome } else { WarmOutcome::Retried };
@@ -191,101 +220,34 @@ impl Shared {
         self.observer.report(Observation::Warmed { cache: cache.name.clone(), key, outcome, why, took });
     }
 
-    /// Reads the values of a job and stores them; also says whether what answers works.
+    /// Fills the keys of a job; also says whether what answers works.
     async fn fill(&self, job: &Job) -> (Vec<Word>, bool) {
-        let all = |end: End, why: &str| {
-            let word = || Word { end, outcome: WarmOutcome::Failed, why: Some(why.to_owned()) };
-            (job.wants.iter().map(|_| word()).collect(), false)
-        };
-        let cache = self.config.caches.get(job.cache);
-        let Some((cache, warm)) = cache.and_then(|c| Some((c, c.warm.as_ref()?))) else {
-            return all(End::Hopeless, "its cache is gone");
-        };
-        let version = self.config.namespace.prefixes.last().and_then(|(version, _)| version.as_deref());
-        let values: Vec<Binding> = job.wants.iter().map(|w| w.values.clone()).collect();
-        let read = match self.database.read(&warm.query, warm.format, version, &values).await {
-            Ok(read) => read,
-            Err(failure) => {
-                let end = if failure.hopeless { End::Hopeless } else { End::Failed };
-                return all(end, &format!("warm.sql: {}", failure.why));
-            }
-        };
-        let mut words = Vec::with_capacity(job.wants.len());
-        for (want, read) in job.wants.iter().zip(read) {
-            words.push(match read {
-                None => Word { end: End::Done, outcome: WarmOutcome::Empty, why: None },
-                Some(read) => match self.store(cache, warm, want, &read).await {
-                    Ok(word) => word,
-                    Err(why) => Word { end: End::Failed, outcome: WarmOutcome::Failed, why: Some(why) },
-                },
-            });
-        }
-        let well = words.iter().all(|w| w.outcome != WarmOutcome::Failed);
-        (words, well)
-    }
-
-    async fn store(&self, cache: &Cache, warm: &CacheWarm, want: &Want, read: &Read) -> Result<Word, String> {
-        let prefix = self.config.namespace.prefixes.last().map_or("", |(_, prefix)| prefix.as_str());
-        let over: Vec<(&str, Vec<u8>)> = self.over[want.cache]
-            .iter()
-            .filter_map(|(name, t)| Some((name.as_str(), want.values.pattern_over(&want.key, t, prefix)?)))
-            .collect();
-        let own = std::iter::once((cache.name.as_str(), None));
-        let caches: Vec<(&str, Option<&[u8]>)> =
-            own.chain(over.iter().map(|(name, pattern)| (*name, Some(pattern.as_slice())))).collect();
-        let fill = Fill {
-            key: &want.key,
-            value: read.value.as_bytes(),
-            shape: if warm.format == WarmFormat::Hash { Shape::Hash } else { Shape::Text },
-            ttl: jittered(cache.ttl.unwrap_or_default(), rand::random()),
-            token: read.token.as_deref(),
-            caches: &caches,
-            lease: None,
-        };
-        let mut slot = self.redis.lock().await;
-        let mut connection = match slot.as_ref() {
-            Some(connection) => connection.clone(),
-            None => {
-                let made = redis_connect::connect(&self.config.redis).await.map_err(|e| e.to_string())?;
-                slot.insert(made).clone()
-            }
-        };
-        drop(slot);
-        match self.filler.fill(&mut connection, &fill).await {
-            Ok(Filled::Stored) => Ok(Word { end: End::Done, outcome: WarmOutcome::Stored, why: None }),
-            Ok(Filled::Refused(refusal)) => {
-                let end = match refusal {
-                    r if r.is_a_race() => End::Overtaken,
-                    // The guard is written when a session begins, and anew when Redis has lost it.
-                    Refusal::NoToken | Refusal::Unguarded => End::Failed,
-                    _ => End::Hopeless,
-                };
-                Ok(Word { end, outcome: WarmOutcome::Refused, why: Some(refusal.to_string()) })
-            }
-            Err(e) => {
-                // A connection that failed once is not used again (sink/connect.rs).
-                *self.redis.lock().await = None;
-                Err(format!("Redis: {}", redis_connect::describe(&e)))
+        let Some(cache) = self.config.caches.get(job.cache) else { return (Vec::new(), true) };
+        match &self.by {
+            By::Sql(store) => store.fill(cache, &job.wants).await,
+            By::Http(client) => {
+                let mut words = Vec::with_capacity(job.wants.len());
+                for want in &job.wants {
+                    words.push(self.ask(client, cache, want).await);
+                }
+                // One that refuses a request works; one that does not answer does not.
+                let well = words.iter().all(|w| w.end != End::Failed);
+                (words, well)
             }
         }
     }
-}
 
-/// The time to live, up to a tenth less: what was warmed together must not expire together. Never more, because the application has
-/// promised itself that nothing is older than `ttl`.
-fn jittered(ttl: Duration, random: u16) -> Duration {
-    ttl - ttl.mul_f64(0.1 * f64::from(random) / f64::from(u16::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_never_lives_longer_than_its_ttl_and_hardly_shorter() {
-        let ttl = Duration::from_secs(600);
-        assert_eq!(jittered(ttl, 0), ttl);
-        assert_eq!(jittered(ttl, u16::MAX), Duration::from_secs(540));
-        assert!(jittered(Duration::from_millis(1), u16::MAX) > Duration::ZERO);
+    async fn ask(&self, client: &Client, cache: &Cache, want: &Want) -> Word {
+        let Some(Refill::Http(http)) = cache.warm.as_ref().map(|w| &w.refill) else {
+            return Word { end: End::Hopeless, outcome: WarmOutcome::Failed, why: None };
+        };
+        match client.ask(http, &want.values, newest(&self.config).0).await {
+            Ok(()) => Word { end: End::Done, outcome: WarmOutcome::Asked, why: None },
+            Err(failure) => Word {
+                end: if failure.hopeless { End::Hopeless } else { End::Failed },
+                outcome: WarmOutcome::Failed,
+                why: Some(format!("warm.http: {}", failure.why)),
+            },
+        }
     }
 }

@@ -282,6 +282,14 @@ impl Warming {
         gone
     }
 
+    /// A key was evicted and was not there: what is under way may store it nevertheless, so it is asked for once more. Nothing else
+    /// is begun for it.
+    pub fn offer_if_running(&mut self, want: Want) {
+        if let Some(Place::Running(again)) = self.places.get_mut(&want.key) {
+            *again = Some(want);
+        }
+    }
+
     fn wait(&mut self, want: Want) {
         let order = (Reverse(want.heat), self.number());
         self.lanes[want.cache].waiting.insert(order, want.key.clone());

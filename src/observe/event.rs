@@ -122,6 +122,8 @@ pub struct KeyOutcome {
 pub enum WarmOutcome {
     /// It is filled again.
     Stored,
+    /// The application was asked to fill it, and says that it has.
+    Asked,
     /// The query has no row for it: nothing is stored.
     Empty,
     /// A change overtook the value, or something failed: it is tried again.
@@ -136,13 +138,15 @@ pub enum WarmOutcome {
 
 impl WarmOutcome {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Stored, Self::Empty, Self::Retried, Self::Refused, Self::Failed, Self::Dropped];
+    pub const ALL: [Self; 7] =
+        [Self::Stored, Self::Asked, Self::Empty, Self::Retried, Self::Refused, Self::Failed, Self::Dropped];
 
     /// As metrics spell it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",
+            Self::Asked => "asked",
             Self::Empty => "empty",
             Self::Retried => "retried",
             Self::Refused => "refused",
@@ -311,6 +315,13 @@ pub enum Observation {
         why: Option<String>,
         /// From the beginning of its query to the answer of Redis.
         took: Duration,
+    },
+    /// Warming failed too often in a row: the cache is left alone for a while, then one try decides.
+    WarmRests {
+        /// The cache.
+        cache: String,
+        /// The last failure.
+        why: String,
     },
     /// Retention deleted journal rows.
     Retired {

@@ -106,7 +106,7 @@ pub(super) struct Metrics {
     index_bytes: Gauge,
     warms: Count<2>,
     warm_took: Histogram,
-    warm_queue: Gauge,
+    warm_queue: Level<1>,
     warm_resting: Level<1>,
     retired_rows: Counter,
     position_moves: Counter,
@@ -312,7 +312,7 @@ impl Metrics {
     pub(super) fn warmed(&self, cache: &str, outcome: WarmOutcome, took: Duration, known: bool) {
         let cache = if known { cache } else { OTHER }.to_owned();
         self.warms.get_or_create(&[("cache", cache), ("outcome", outcome.as_str().to_owned())]).inc();
-        if outcome == WarmOutcome::Stored {
+        if matches!(outcome, WarmOutcome::Stored | WarmOutcome::Asked) {
             self.warm_took.observe(took.as_secs_f64());
         }
     }
@@ -321,8 +321,8 @@ impl Metrics {
         self.warm_resting.get_or_create(&[("cache", cache.to_owned())]).set(i64::from(resting));
     }
 
-    pub(super) fn warm_queue(&self, keys: usize) {
-        self.warm_queue.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    pub(super) fn warm_queue(&self, by: &'static str, keys: usize) {
+        self.warm_queue.get_or_create(&[("by", by.to_owned())]).set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     pub(super) fn retired(&self, rows: u64) {

@@ -141,6 +141,11 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             .repeating(&format!("{table}:{cache}"))
         }
         Observation::Warmed { cache, key, outcome, why, took } => warmed(cache, key, *outcome, why.as_deref(), *took, keys),
+        Observation::WarmRests { cache, why } => {
+            let cache = one_line(cache);
+            let text = format!("warming of {cache} rests, tried again within 30 s: {}", one_line(why));
+            Notice::warn("warm_rests", text).repeating(&cache)
+        }
         Observation::Retired { rows } => {
             Notice::info("retired", format!("retention deleted {rows} journal rows")).at(LogLevel::Debug)
         }
@@ -165,7 +170,7 @@ fn warmed(cache: &str, key: &[u8], outcome: WarmOutcome, why: Option<&str>, took
     let why = why.map(|w| format!(": {}", one_line(w))).unwrap_or_default();
     let text = format!("warm {key}: {}{why} (took={})", outcome.as_str(), millis(took));
     match outcome {
-        WarmOutcome::Stored | WarmOutcome::Empty => Notice::info("warmed", text),
+        WarmOutcome::Stored | WarmOutcome::Asked | WarmOutcome::Empty => Notice::info("warmed", text),
         WarmOutcome::Retried => Notice::info("warm_retried", text).at(LogLevel::Debug),
         WarmOutcome::Refused | WarmOutcome::Failed | WarmOutcome::Dropped => {
             Notice::warn("not_warmed", format!("{text}; the next reader fills it")).repeating(cache)

@@ -125,9 +125,9 @@ impl Observer {
         self.0.metrics.index(keys, bytes, live);
     }
 
-    /// Keys that wait to be warmed.
-    pub fn set_warm_queue(&self, keys: usize) {
-        self.0.metrics.warm_queue(keys);
+    /// Keys that wait to be warmed, by `sql` or by `http`.
+    pub fn set_warm_queue(&self, by: &'static str, keys: usize) {
+        self.0.metrics.warm_queue(by, keys);
     }
 
     /// Whether warming leaves a cache of the configuration alone, because it failed.
@@ -409,7 +409,7 @@ impl Observer {
                 metrics.warmed(cache, *outcome, *took, state.edges.keys().any(|id| id.cache == *cache));
             }
             Observation::Retired { rows } => metrics.retired(*rows),
-            Observation::QueueDrained => {}
+            Observation::QueueDrained | Observation::WarmRests { .. } => {}
             Observation::Reloaded => metrics.reloaded("ok"),
             Observation::ReloadRefused { .. } => metrics.reloaded("refused"),
             Observation::Warning { what, .. } => metrics.warning(what),

@@ -40,7 +40,7 @@ pub struct Target {
     pub rendered: Rendered,
     /// The cache guards its fills, and a hole was not known: no fill names what was rendered, so only the floor can refuse late ones.
     pub widened: bool,
-    /// The values of an exact key that may be warmed: its cache is, and this is the newest version.
+    /// The values, all of them known, of what may be warmed: its cache is, and this is the newest version.
     pub warm: Option<Binding>,
 }
 
@@ -250,7 +250,7 @@ impl<'c> Mapper<'c> {
                 Some(_) => &mut out.protected,
             };
             let newest = prefix + 1 == self.config.namespace.prefixes.len();
-            let warms = newest && self.config.caches[cache].warm.is_some() && rendered.kind() == Kind::Key;
+            let warms = newest && self.config.caches[cache].warm.is_some();
             let warm = if warms { Binding::new(template, value) } else { None };
             list.push((at, Target { cache, prefix, rendered, widened, warm }));
         }

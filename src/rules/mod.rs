@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub mod capture;
+pub mod endpoint;
 pub mod evaluate;
 pub mod filter;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Values by `warm.sql`, each with the token of the statement that read it.
 
+use super::Failure;
 use crate::config::model::WarmFormat;
 use crate::rules::binding::Binding;
 use crate::rules::query::{Query, array};
@@ -32,15 +33,6 @@ pub struct Read {
     pub value: String,
     /// What `token()` said in the same statement.
     pub token: Option<String>,
-}
-
-/// Why nothing was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What happened, with its remedy.
-    pub why: String,
-    /// The query is wrong, not the moment.
-    pub hopeless: bool,
 }
 
 /// A text that the server reads as whatever type the parameter has, as it reads a literal.

@@ -1,6 +1,7 @@
 //! What the configuration says about warming.
 
-use super::PgUrl;
+use super::{PgUrl, Secret};
+use crate::rules::endpoint::{Body, Endpoint};
 use crate::rules::query::Query;
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use std::time::Duration;
 pub struct Warm {
     /// Where queries run; None: at the server of `postgres.url`, with its role.
     pub url: Option<PgUrl>,
-    /// Queries at the same time, all caches together. Default 4.
+    /// Queries at the same time, all caches together; and as many requests. Default 4.
     pub concurrency: usize,
-    /// Queries begun in a second, all caches together. Default 50.
+    /// Queries begun in a second, all caches together; and as many requests. Default 50.
     pub max_per_second: u32,
     /// How long a query may take. Default 5 s.
     pub statement_timeout: Duration,
-    /// Keys that may wait. Default 10 000.
+    /// Keys that may wait for the database, and as many for applications. Default 10 000.
     pub queue: usize,
 }
 
@@ -28,16 +29,80 @@ impl Default for Warm {
 /// `warm.*` of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheWarm {
-    /// How the value is made.
-    pub query: Query,
-    /// What is stored.
-    pub format: WarmFormat,
+    /// Who makes the value.
+    pub refill: Refill,
     /// Keys that were absent when they were evicted are warmed too.
     pub always: bool,
-    /// Of this cache, queries at the same time; None: only the global limit.
+    /// Of this cache, questions at the same time; None: the global limit, for applications half of it.
     pub concurrency: Option<usize>,
-    /// Of this cache, queries begun in a second; None: only the global limit.
+    /// Of this cache, questions begun in a second; None: only the global limit.
     pub max_per_second: Option<u32>,
+}
+
+impl CacheWarm {
+    /// The query, where pgevict stores the value itself.
+    #[must_use]
+    pub fn query(&self) -> Option<&Query> {
+        match &self.refill {
+            Refill::Sql { query, .. } => Some(query),
+            Refill::Http(_) => None,
+        }
+    }
+}
+
+/// Who makes a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refill {
+    /// The database; pgevict stores it.
+    Sql {
+        /// How it is read.
+        query: Query,
+        /// What is stored.
+        format: WarmFormat,
+    },
+    /// The application, which stores it itself.
+    Http(Http),
+}
+
+/// `warm.http`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where to.
+    pub url: Endpoint,
+    /// Default POST.
+    pub method: Method,
+    /// Sent as they are.
+    pub headers: Vec<(String, Secret)>,
+    /// Sent where it is set.
+    pub body: Option<Body>,
+    /// For all of the request. Default 3 s.
+    pub timeout: Duration,
+    /// Status codes that mean "done"; empty: 200 to 299.
+    pub success: Vec<u16>,
+}
+
+/// Methods of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// POST.
+    #[default]
+    Post,
+    /// PUT.
+    Put,
+}
+
+impl Method {
+    /// As HTTP and the configuration spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
 }
 
 /// What a warmed key holds.

@@ -80,6 +80,18 @@ fn a_key_is_asked_for_once_and_again_only_if_it_was_evicted_meanwhile() {
 }
 
 #[test]
+fn an_absent_key_is_asked_for_only_where_it_is_being_asked_for() {
+    let (mut w, now) = (warming(LIMITS, &[LaneLimits::default()]), Instant::now());
+    w.offer_if_running(want(0, "a", 1));
+    assert_eq!(waits(&mut w, now), None);
+    w.offer(want(0, "a", 1));
+    let job = started(&mut w, now);
+    w.offer_if_running(want(0, "a", 1));
+    assert!(end(&mut w, job, End::Done, now));
+    assert_eq!(keys(&started(&mut w, now)), ["a"]);
+}
+
+#[test]
 fn a_value_that_was_overtaken_is_read_again_soon_and_not_for_ever() {
     let (mut w, mut now) = (warming(LIMITS, &[LaneLimits::default()]), Instant::now());
     w.offer(want(0, "a", 1));

@@ -1,0 +1,164 @@
+//! Values that pgevict reads and stores itself: the database's answer, through the fill contract.
+
+use crate::config::model::{Cache, Config, PgHost, Refill, WarmFormat};
+use crate::flow::warm::{End, Want};
+use crate::observe::event::WarmOutcome;
+use crate::rules::binding::{Binding, overlapping};
+use crate::rules::query::Query;
+use crate::rules::template::{Kind, Template};
+use crate::sink::connect as redis_connect;
+use crate::sink::fill::{Fill, Filled, Filler, Refusal, Shape};
+use crate::source::pool::pool;
+use crate::warm::sql::{self, Database, Read};
+use redis::aio::MultiplexedConnection;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What became of one key.
+pub(super) struct Word {
+    pub(super) end: End,
+    pub(super) outcome: WarmOutcome,
+    pub(super) why: Option<String>,
+}
+
+/// The connections, and what is known of the caches.
+pub(super) struct Store {
+    config: Arc<Config>,
+    database: Database,
+    filler: Filler,
+    /// None until it is needed, and after it failed.
+    redis: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    /// By cache: the patterns that delete its keys, with the names of their caches.
+    over: Vec<Vec<(String, Template)>>,
+}
+
+impl Store {
+    /// Connects when it is first asked. `hosts`: where, unless `[warm] url` says.
+    pub(super) fn new(config: &Arc<Config>, hosts: &[PgHost]) -> Result<Self, String> {
+        let limits = &config.warm;
+        let (url, hosts) = match &limits.url {
+            Some(url) => (url, url.hosts.as_slice()),
+            None => (&config.postgres.url, hosts),
+        };
+        let (pool, _) = pool(url, hosts, limits.concurrency, sql::settings(limits.statement_timeout))?;
+        Ok(Self {
+            database: Database::new(pool, &config.postgres.schema, limits.statement_timeout),
+            filler: Filler::new(&config.redis.state),
+            redis: tokio::sync::Mutex::new(None),
+            over: config.caches.iter().map(|c| patterns_over(config, c)).collect(),
+            config: config.clone(),
+        })
+    }
+
+    /// Reads the values of `wants`, all of one cache, and stores them; also says whether what answers works.
+    pub(super) async fn fill(&self, cache: &Cache, wants: &[Want]) -> (Vec<Word>, bool) {
+        let all = |end: End, why: &str| {
+            let word = || Word { end, outcome: WarmOutcome::Failed, why: Some(why.to_owned()) };
+            (wants.iter().map(|_| word()).collect(), false)
+        };
+        let Some((query, format)) = how(cache) else { return all(End::Hopeless, "it has no warm.sql") };
+        let version = super::newest(&self.config).0;
+        let values: Vec<Binding> = wants.iter().map(|w| w.values.clone()).collect();
+        let read = match self.database.read(query, format, version, &values).await {
+            Ok(read) => read,
+            Err(failure) => {
+                let end = if failure.hopeless { End::Hopeless } else { End::Failed };
+                return all(end, &format!("warm.sql: {}", failure.why));
+            }
+        };
+        let mut words = Vec::with_capacity(wants.len());
+        for (want, read) in wants.iter().zip(read) {
+            words.push(match read {
+                None => Word { end: End::Done, outcome: WarmOutcome::Empty, why: None },
+                Some(read) => match self.store(cache, format, want, &read).await {
+                    Ok(word) => word,
+                    Err(why) => Word { end: End::Failed, outcome: WarmOutcome::Failed, why: Some(why) },
+                },
+            });
+        }
+        let well = words.iter().all(|w| w.outcome != WarmOutcome::Failed);
+        (words, well)
+    }
+
+    async fn store(&self, cache: &Cache, format: WarmFormat, want: &Want, read: &Read) -> Result<Word, String> {
+        let prefix = super::newest(&self.config).1;
+        let over: Vec<(&str, Vec<u8>)> = self.over[want.cache]
+            .iter()
+            .filter_map(|(name, t)| Some((name.as_str(), want.values.pattern_over(&want.key, t, prefix)?)))
+            .collect();
+        let own = std::iter::once((cache.name.as_str(), None));
+        let caches: Vec<(&str, Option<&[u8]>)> =
+            own.chain(over.iter().map(|(name, pattern)| (*name, Some(pattern.as_slice())))).collect();
+        let fill = Fill {
+            key: &want.key,
+            value: read.value.as_bytes(),
+            shape: if format == WarmFormat::Hash { Shape::Hash } else { Shape::Text },
+            ttl: jittered(cache.ttl.unwrap_or_default(), rand::random()),
+            token: read.token.as_deref(),
+            caches: &caches,
+            lease: None,
+        };
+        let mut connection = self.redis().await?;
+        match self.filler.fill(&mut connection, &fill).await {
+            Ok(Filled::Stored) => Ok(Word { end: End::Done, outcome: WarmOutcome::Stored, why: None }),
+            Ok(Filled::Refused(refusal)) => {
+                let end = match refusal {
+                    r if r.is_a_race() => End::Overtaken,
+                    // The guard is written when a session begins, and anew when Redis has lost it.
+                    Refusal::NoToken | Refusal::Unguarded => End::Failed,
+                    _ => End::Hopeless,
+                };
+                Ok(Word { end, outcome: WarmOutcome::Refused, why: Some(refusal.to_string()) })
+            }
+            Err(e) => {
+                // A connection that failed once is not used again (sink/connect.rs).
+                *self.redis.lock().await = None;
+                Err(format!("Redis: {}", redis_connect::describe(&e)))
+            }
+        }
+    }
+
+    async fn redis(&self) -> Result<MultiplexedConnection, String> {
+        let mut slot = self.redis.lock().await;
+        if let Some(connection) = slot.as_ref() {
+            return Ok(connection.clone());
+        }
+        let made = redis_connect::connect(&self.config.redis).await.map_err(|e| e.to_string())?;
+        Ok(slot.insert(made).clone())
+    }
+}
+
+fn how(cache: &Cache) -> Option<(&Query, WarmFormat)> {
+    match &cache.warm.as_ref()?.refill {
+        Refill::Sql { query, format } => Some((query, *format)),
+        Refill::Http(_) => None,
+    }
+}
+
+/// The patterns of other caches that delete keys of this one.
+fn patterns_over(config: &Config, cache: &Cache) -> Vec<(String, Template)> {
+    if how(cache).is_none() {
+        return Vec::new();
+    }
+    let others = config.caches.iter().filter(|c| c.name != cache.name && c.template.kind == Kind::Pattern);
+    others.filter(|c| overlapping(&c.template, &cache.template)).map(|c| (c.name.clone(), c.template.clone())).collect()
+}
+
+/// The time to live, up to a tenth less: what was warmed together must not expire together. Never more, because the application has
+/// promised itself that nothing is older than `ttl`.
+fn jittered(ttl: Duration, random: u16) -> Duration {
+    ttl - ttl.mul_f64(0.1 * f64::from(random) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_never_lives_longer_than_its_ttl_and_hardly_shorter() {
+        let ttl = Duration::from_secs(600);
+        assert_eq!(jittered(ttl, 0), ttl);
+        assert_eq!(jittered(ttl, u16::MAX), Duration::from_secs(540));
+        assert!(jittered(Duration::from_millis(1), u16::MAX) > Duration::ZERO);
+    }
+}
