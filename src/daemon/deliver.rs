@@ -12,7 +12,7 @@ use crate::planted;
 use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Misfit, Target};
 use crate::rules::payload::RowKind;
-use crate::rules::template::Kind;
+use crate::rules::template::{Kind, Rendered};
 use crate::sink::position::portions;
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap};
@@ -218,10 +218,9 @@ impl Live<'_> {
             table: layout.table.clone(),
             op,
             cache: edge.cache.clone(),
-            kind: target.rendered.kind(),
             warm: target.warm.clone().map(|values| (target.cache, values)),
         };
-        match self.debounce.named(target.rendered.bytes(), length, ticket, what, now) {
+        match self.debounce.named(&target.rendered, length, ticket, what, now) {
             Verdict::Now => false,
             Verdict::AtEnd => {
                 // The position stays before this batch until the window's end: a crash replays it.
@@ -234,7 +233,15 @@ impl Live<'_> {
     }
 
     /// A window has ended in which deletes were suppressed: one more delete.
-    pub(super) async fn debounced(&mut self, key: Vec<u8>, tickets: &[Ticket], what: Suppressed, now: Instant) -> Step {
+    pub(super) async fn debounced(
+        &mut self,
+        named: Rendered,
+        tickets: &[Ticket],
+        what: Suppressed,
+        now: Instant,
+    ) -> Step {
+        let kind = named.kind();
+        let (Rendered::Key(key) | Rendered::Pattern(key)) = named;
         let statement = Statement {
             table: what.table,
             op: what.op,
@@ -255,7 +262,7 @@ impl Live<'_> {
         }
         let last = tickets.last().copied();
         let id = self.statements.open(statement, last, Turn::First, now, Duration::ZERO);
-        let outcome = KeyOutcome { cache: what.cache, kind: what.kind, key: key.clone(), outcome: Outcome::Absent };
+        let outcome = KeyOutcome { cache: what.cache, kind, key: key.clone(), outcome: Outcome::Absent };
         let asker = self.statements.key(id, outcome, false);
         if let Some((cache, values)) = what.warm {
             self.statements.want(asker, cache, values);
@@ -263,14 +270,14 @@ impl Live<'_> {
         // Every ticket but the last is released with the delete's confirmation; for a pattern that is its pass, so all
         // of them wait for it together.
         let mut keys = Keys::default();
-        match what.kind {
+        match kind {
             Kind::Key => keys.add(key, asker),
             Kind::Pattern => self.passes.want(key, asker),
         }
         let ended = self.statements.close(id, now);
         self.tell(ended, now);
         self.delete(keys).await?;
-        if what.kind == Kind::Key {
+        if kind == Kind::Key {
             for ticket in &tickets[..tickets.len().saturating_sub(1)] {
                 self.release(*ticket, now);
             }
@@ -397,4 +404,38 @@ fn counted(layout: &Layout, edges: &[EdgeRef]) -> Vec<(String, u64)> {
 /// Parses a table as [`TableName`] displays it; only names that the configuration itself displayed come back.
 pub(super) fn table_named<'l>(current: &'l [Arc<Layout>], text: &str) -> Option<&'l TableName> {
     current.iter().map(|l| &l.table).find(|t| t.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However often a key is named on a page: it goes once, and everybody who named it hears of it once.
+        #[test]
+        fn a_key_that_is_named_often_goes_once_and_every_asker_is_answered_once(
+            named in prop::collection::vec("[ab]{0,2}", 0..40),
+        ) {
+            let mut keys = Keys::default();
+            for (slot, key) in named.iter().enumerate() {
+                keys.add(key.clone().into_bytes(), Asker::Statement { id: 0, slot });
+            }
+            let mut once: Vec<Vec<u8>> = keys.list.iter().map(|(key, _)| key.clone()).collect();
+            once.sort();
+            let expected: std::collections::BTreeSet<Vec<u8>> = named.iter().map(|k| k.clone().into_bytes()).collect();
+            prop_assert_eq!(once, expected.into_iter().collect::<Vec<_>>());
+            let mut answered = vec![0; named.len()];
+            for chunk in portions(&keys.list, |(key, _)| key.len()) {
+                for (key, askers) in chunk {
+                    for asker in askers {
+                        let Asker::Statement { slot, .. } = asker else { panic!("{asker:?}") };
+                        prop_assert_eq!(named[*slot].as_bytes(), key);
+                        answered[*slot] += 1;
+                    }
+                }
+            }
+            prop_assert!(answered.iter().all(|n| *n == 1), "{:?}", answered);
+        }
+    }
 }

@@ -50,7 +50,6 @@ pub(super) struct Suppressed {
     pub(super) table: TableName,
     pub(super) op: crate::config::model::Op,
     pub(super) cache: String,
-    pub(super) kind: crate::rules::template::Kind,
     /// The cache and the values of a key that is to be warmed.
     pub(super) warm: Option<(usize, crate::rules::binding::Binding)>,
 }

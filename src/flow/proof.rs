@@ -29,7 +29,7 @@ pub fn unproven(
     live: impl Fn(&TableName, &str) -> bool,
     stored: &Proven,
 ) -> (Proven, BTreeSet<Form>) {
-    let mut wanted: BTreeMap<String, (sha2::Sha256, Form)> = BTreeMap::new();
+    let mut wanted: BTreeMap<String, (Vec<String>, Form)> = BTreeMap::new();
     for layout in layouts {
         for class in &layout.classes {
             for edge in &class.edges {
@@ -38,17 +38,20 @@ pub fn unproven(
                     continue;
                 }
                 for (version, (name, prefix)) in config.namespace.prefixes.iter().enumerate() {
-                    let key = format!("{}>{}@{}", layout.table, edge.cache, name.as_deref().unwrap_or_default());
-                    let entry = wanted.entry(key).or_insert_with(|| (sha2::Sha256::new(), (cache, version)));
+                    let key = named(&layout.table.to_string(), &edge.cache, name.as_deref().unwrap_or_default());
+                    let entry = wanted.entry(key).or_insert_with(|| (Vec::new(), (cache, version)));
                     let template = &config.caches[cache].template;
-                    entry.0.update(fingerprint(class, edge, template.kind.as_str(), &template.source, prefix));
+                    entry.0.push(fingerprint(class, edge, template.kind.as_str(), &template.source, prefix));
                 }
             }
         }
     }
     let mut flush = BTreeSet::new();
     let mut proven = Proven::new();
-    for (key, (digest, form)) in wanted {
+    for (key, (mut prints, form)) in wanted {
+        // A parent has an edge for each child: in which order the file lists these means nothing.
+        prints.sort_unstable();
+        let digest = prints.iter().fold(sha2::Sha256::new(), |digest, print| digest.chain_update(print));
         let print: String = digest.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
         if stored.get(&key) != Some(&print) {
             flush.insert(form);
@@ -58,11 +61,23 @@ pub fn unproven(
     (proven, flush)
 }
 
+/// `table>cache@version`; a part that holds a mark of these is quoted, so that no two edges share a name.
+fn named(table: &str, cache: &str, version: &str) -> String {
+    let part = |s: &str| if s.contains(['>', '@', '"']) { format!("{s:?}") } else { s.to_owned() };
+    format!("{}>{}@{}", part(table), part(cache), part(version))
+}
+
 /// Everything that decides which keys an edge evicts for which rows.
 fn fingerprint(class: &Class, edge: &LayoutEdge, kind: &str, template: &str, prefix: &str) -> String {
     let Class { ops, columns, when, values, .. } = class;
+    // What is separated by NUL must not hold one.
+    let plain = |s: &str| if s.contains('\0') { format!("{s:?}") } else { s.to_owned() };
+    let (prefix, template) = (plain(prefix), plain(template));
     format!(
         "{kind}\0{prefix}\0{template}\0{ops:?}\0{columns:?}\0{when:?}\0{values:?}\0{:?}\0{:?}\n",
         edge.holes, edge.via
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,67 @@ mod tests {
         }
     }
 
+    /// Transactions begin and end in any order; snapshots are taken in between, as a primary takes them.
+    fn history() -> impl Strategy<Value = Vec<Snapshot>> {
+        prop::collection::vec(0u8..4, 1..60).prop_map(|events| {
+            let (mut next, mut running, mut taken) = (1u64, BTreeSet::new(), Vec::new());
+            for (i, event) in events.into_iter().enumerate() {
+                match event {
+                    0 => {
+                        running.insert(next);
+                        next += 1;
+                    }
+                    1 => {
+                        let ending = running.iter().nth(i % running.len().max(1)).copied();
+                        ending.map(|x| running.remove(&x));
+                    }
+                    _ => {
+                        let xmin = running.first().copied().unwrap_or(next);
+                        taken.push(Snapshot { xmin, xmax: next, xip: running.iter().copied().collect() });
+                    }
+                }
+            }
+            taken
+        })
+    }
+
+    proptest! {
+        /// The algebra that delivery stands on: of a primary's snapshots the later contains the earlier, and so every transaction
+        /// that the last one sees is in exactly one of the differences between neighbours.
+        #[test]
+        fn every_transaction_enters_exactly_one_difference(snapshots in history()) {
+            for (i, later) in snapshots.iter().enumerate() {
+                prop_assert!(snapshots[..=i].iter().all(|earlier| later.contains(earlier)));
+                prop_assert_eq!(later.to_string().parse(), Ok(later.clone()));
+            }
+            for xid in 1..40 {
+                let enters = snapshots.windows(2).filter(|w| w[1].sees(xid) && !w[0].sees(xid)).count();
+                let leaves = snapshots.windows(2).filter(|w| w[0].sees(xid) && !w[1].sees(xid)).count();
+                let (first, last) = (snapshots.first(), snapshots.last());
+                let inside = last.is_some_and(|s| s.sees(xid)) && first.is_some_and(|s| !s.sees(xid));
+                prop_assert_eq!((enters, leaves), (usize::from(inside), 0), "transaction {}", xid);
+            }
+        }
+
+        #[test]
+        fn containment_is_an_order(a in arbitrary(), b in arbitrary(), c in arbitrary()) {
+            prop_assert!(a.contains(&a));
+            prop_assert!(!(a.contains(&b) && b.contains(&c)) || a.contains(&c));
+            prop_assert!(!(a.contains(&b) && b.contains(&a)) || seen(&a) == seen(&b));
+        }
+
+        /// Text that is nearly a snapshot: what is read says what was written, whatever the numbers.
+        #[test]
+        fn what_is_read_is_what_was_written(s in "[0-9]{1,3}:[0-9]{1,3}:([0-9]{1,3}(,[0-9]{1,3}){0,3})?", big in any::<u64>()) {
+            for text in [s, format!("1:{big}:"), format!("{big}:{big}:"), format!("1:{big}:{}", big / 2), format!("1:{big}0:")] {
+                let Ok(snapshot) = text.parse::<Snapshot>() else { continue };
+                let numbers = |t: &str| t.split([':', ',']).filter(|n| !n.is_empty()).map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>();
+                prop_assert_eq!(numbers(&snapshot.to_string()), numbers(&text));
+                prop_assert!(snapshot.contains(&snapshot) && !snapshot.sees(snapshot.xmax()) && snapshot.sees(snapshot.xmin() - 1));
+            }
+        }
+    }
+
     #[test]
     fn what_postgresql_would_refuse_is_refused() {
         for bad in ["", "1", "1:2", "2:1:", "0:1:", "1:5:5", "1:5:3,2", "1:5:2,2", "1:5:,", "a:b:", "1:2:3:4"] {

@@ -3,8 +3,11 @@
 //! Data cannot widen a pattern: a value is escaped when it is rendered into a pattern, and a key template has no
 //! wildcards at all. Literal braces are written twice.
 
+mod pattern;
+
 use super::filter::Filter;
 use super::glob;
+use pattern::Pattern;
 use std::fmt;
 use std::ops::Range;
 
@@ -125,6 +128,7 @@ impl Template {
         let mut errors = Vec::new();
         let mut segments = Vec::new();
         let mut text = String::new();
+        let mut in_class = false;
         let mut chars = source.char_indices().peekable();
         let mut err = |at: Range<usize>, problem| errors.push(TemplateError { at, problem });
         if source.is_empty() {
@@ -151,7 +155,7 @@ impl Template {
                     let end = i + 1 + length;
                     let inside = &source[i + 1..end];
                     while chars.next_if(|(at, _)| *at <= end).is_some() {}
-                    flush(&mut segments, &mut text, kind);
+                    flush(&mut segments, &mut text, kind, &mut in_class);
                     let mut parts = inside.split('|');
                     let name = parts.next().unwrap_or_default().trim();
                     if name.is_empty() {
@@ -170,7 +174,7 @@ impl Template {
                 c => text.push(c),
             }
         }
-        flush(&mut segments, &mut text, kind);
+        flush(&mut segments, &mut text, kind, &mut in_class);
         if errors.is_empty() { Ok(Self { source: source.to_owned(), kind, segments }) } else { Err(errors) }
     }
 
@@ -205,29 +209,26 @@ impl Template {
                 _ => Some(Vec::new()),
             })
             .collect();
-        let exact = self.kind == Kind::Key && values.iter().all(Option::is_some);
-        // A hole may stand between the brackets of a class, where more characters mean something.
-        let classes = self.segments.iter().any(|s| matches!(s, Segment::Glob(text) if text.contains('[')));
-        let mut out = Vec::with_capacity(prefix.len() + self.source.len() + 16);
-        let put = |out: &mut Vec<u8>, literal: &[u8]| match (exact, classes) {
-            (true, _) => out.extend_from_slice(literal),
-            (false, false) => glob::escape_into(out, literal),
-            (false, true) => glob::escape_in_class_into(out, literal),
-        };
-        put(&mut out, prefix);
-        for (segment, value) in self.segments.iter().zip(&values) {
-            match (segment, value) {
-                (Segment::Literal(text), _) => put(&mut out, text.as_bytes()),
-                (Segment::Glob(text), _) => out.extend_from_slice(text.as_bytes()),
-                (Segment::Hole(_), Some(v)) => put(&mut out, v),
-                (Segment::Hole(_), None) => {
-                    if !ends_with_star(&out) {
-                        out.push(b'*');
-                    }
+        if self.kind == Kind::Key && values.iter().all(Option::is_some) {
+            return Rendered::Key(self.segments.iter().zip(&values).fold(prefix.to_vec(), |mut out, piece| {
+                match piece {
+                    (Segment::Literal(text) | Segment::Glob(text), _) => out.extend_from_slice(text.as_bytes()),
+                    (Segment::Hole(_), value) => out.extend_from_slice(value.as_deref().unwrap_or_default()),
                 }
+                out
+            }));
+        }
+        let mut pattern = Pattern::with_capacity(prefix.len() + self.source.len() + 16);
+        pattern.literal(prefix);
+        for (i, (segment, value)) in self.segments.iter().zip(&values).enumerate() {
+            let is_hole = |i: usize| matches!(self.segments.get(i), Some(Segment::Hole(_)));
+            match segment {
+                Segment::Literal(text) => pattern.literal(text.as_bytes()),
+                Segment::Glob(text) => pattern.glob(text.as_bytes(), i > 0 && is_hole(i - 1), is_hole(i + 1)),
+                Segment::Hole(_) => pattern.value(value.as_deref()),
             }
         }
-        if exact { Rendered::Key(out) } else { Rendered::Pattern(out) }
+        Rendered::Pattern(pattern.end())
     }
 
     /// Whether every hole has a value that its filters can work on: what is rendered then is what an application names, too.
@@ -257,17 +258,16 @@ impl Template {
     }
 }
 
-/// An unescaped `*` at the end. Two in a row mean the same as one and cost the matcher time.
-fn ends_with_star(out: &[u8]) -> bool {
-    out.last() == Some(&b'*') && out[..out.len() - 1].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 0
-}
-
-fn flush(segments: &mut Vec<Segment>, text: &mut String, kind: Kind) {
+fn flush(segments: &mut Vec<Segment>, text: &mut String, kind: Kind, in_class: &mut bool) {
     if text.is_empty() {
         return;
     }
     let text = std::mem::take(text);
-    let globbing = kind == Kind::Pattern && text.contains(['*', '?', '[', '\\']);
+    // Between brackets, a text without any of these characters may still close them.
+    let globbing = kind == Kind::Pattern && (*in_class || text.contains(['*', '?', '[', '\\']));
+    if globbing {
+        *in_class = pattern::ends_in_class(text.as_bytes(), *in_class);
+    }
     segments.push(if globbing { Segment::Glob(text) } else { Segment::Literal(text) });
 }
 
@@ -291,77 +291,4 @@ impl Rendered {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn render(source: &str, kind: Kind, value: &str) -> String {
-        let t = Template::parse(source, kind).unwrap();
-        String::from_utf8(t.render(b"p:", |_| Fill::Value(value.as_bytes())).bytes().to_vec()).unwrap()
-    }
-
-    #[test]
-    fn keys_render_verbatim_and_patterns_escape() {
-        assert_eq!(render("u:{id}", Kind::Key, "*[1]"), "p:u:*[1]");
-        assert_eq!(render("u:{id}:*", Kind::Pattern, "*[1]"), "p:u:\\*\\[1\\]:*");
-        assert_eq!(render("day:{id}:*", Kind::Pattern, "2026-11-20"), "p:day:2026-11-20:*");
-        assert_eq!(render("day[{id}]:*", Kind::Pattern, "^a-z"), "p:day[\\^a\\-z]:*");
-        assert_eq!(render("u:{ id | trim | lower }", Kind::Key, " AB "), "p:u:ab");
-        assert_eq!(render("a{{b}}:{id}", Kind::Key, "7"), "p:a{b}:7");
-        assert_eq!(render("u:{id|tag}:x", Kind::Key, "7"), "p:u:{7}:x");
-        assert_eq!(render("d:{at|date}:x", Kind::Key, "never"), "p:d:*:x");
-    }
-
-    #[test]
-    fn whole_forms() {
-        let whole =
-            |s: &str, k| String::from_utf8(Template::parse(s, k).unwrap().whole(b"p*:").bytes().to_vec()).unwrap();
-        assert_eq!(whole("u:{id}:*", Kind::Pattern), "p\\*:u:*:*");
-        assert_eq!(whole("u:{a}{b}", Kind::Key), "p\\*:u:*");
-        assert_eq!(whole("board", Kind::Key), "p*:board");
-        assert!(Template::parse("{a}:x", Kind::Key).unwrap().is_broad());
-        assert!(Template::parse("*:x", Kind::Pattern).unwrap().is_broad());
-        assert!(!Template::parse("u:{a}", Kind::Key).unwrap().is_broad());
-    }
-
-    #[test]
-    fn problems_have_their_places() {
-        let problems =
-            |s: &str, k| Template::parse(s, k).unwrap_err().into_iter().map(|e| (e.at, e.problem)).collect::<Vec<_>>();
-        assert_eq!(problems("", Kind::Key), [(0..0, Problem::Empty)]);
-        assert_eq!(problems("a{b", Kind::Key), [(1..2, Problem::Unclosed)]);
-        assert_eq!(problems("a}b", Kind::Key), [(1..2, Problem::StrayBrace)]);
-        assert_eq!(problems("a{}b", Kind::Key), [(1..3, Problem::NoName)]);
-        assert_eq!(
-            problems("a*:{b|lowr}", Kind::Key),
-            [(1..2, Problem::WildcardInKey), (3..11, Problem::UnknownFilter("lowr".into()))]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_never_panics(s in "\\PC{0,24}", s2 in "[{}*|a:\\\\\\[]{0,12}") {
-            for text in [s, s2] {
-                for kind in [Kind::Key, Kind::Pattern] {
-                    if let Ok(t) = Template::parse(&text, kind) {
-                        let _ = t.whole(b"x");
-                        let _ = t.holes();
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn the_whole_form_covers_every_rendering(a in "\\PC{0,6}", b in "[*?\\[\\]\\\\a]{0,4}") {
-            for (source, kind) in [("x:{a}:{b}", Kind::Key), ("x:{a}:*:{b}", Kind::Pattern), ("x{a}{b}y", Kind::Key)] {
-                let t = Template::parse(source, kind).unwrap();
-                let Rendered::Pattern(whole) = t.whole(b"n:") else { panic!("holes make a pattern") };
-                let one = t.render(b"n:", |h| Fill::Value(if h == "a" { a.as_bytes() } else { b.as_bytes() }));
-                match one {
-                    Rendered::Key(k) => prop_assert!(glob::matches(&whole, &k)),
-                    Rendered::Pattern(p) => prop_assert!(glob::covers(&whole, &p)),
-                }
-            }
-        }
-    }
-}
+mod tests;
