@@ -13,7 +13,16 @@ impl Live<'_> {
     /// What the pass of a lane reports.
     pub(super) async fn found(&mut self, lane: Lane, found: Found, now: Instant) -> Step {
         match found {
+            Found::Keys(hits) if hits.is_empty() => {
+                // Nothing was waited for: others get their turn.
+                tokio::task::yield_now().await;
+                Ok(())
+            }
             Found::Keys(hits) => self.delete_found(lane, hits, now).await,
+            Found::Lost => {
+                self.passes.again(lane);
+                Ok(())
+            }
             Found::Broken(why) => Err(super::Ended::Down(crate::observe::event::Server::Redis, why)),
             Found::End { scanned } => {
                 let Some(mut running) = self.passes.lane(lane).take() else { return Ok(()) };

@@ -5,10 +5,11 @@
 
 use super::statements::Asker;
 use crate::config::model::{OverLimit, Redis};
+use crate::flow::index::State;
 use crate::rules::matcher::Matcher;
 use crate::sink::scan::{self, Found, Pass};
 use crate::sink::tracking::Tracking;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Between two slices of deletes once a pattern is over its limit: 1 000 keys in 20 ms leave Redis to its other clients
@@ -34,6 +35,8 @@ pub(super) struct Wanted {
 
 /// Keys of one page of the index: one script deletes them.
 const PAGE: usize = 1_000;
+/// Keys of the index that one page looks at: about 2 ms in which no report is taken in and nothing else is done.
+const LOOKS: usize = 20_000;
 
 /// Which pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,19 +75,30 @@ pub(super) struct Running {
     pub(super) not_before: Option<Instant>,
 }
 
+/// A pattern that no pass looks for yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    askers: Vec<Asker>,
+    /// Keys that a pass deleted before it was lost.
+    deleted: u64,
+    alerted: bool,
+}
+
 /// All patterns that are not deleted yet.
 #[derive(Debug, Default)]
 pub(super) struct Passes {
-    waiting: HashMap<Vec<u8>, Vec<Asker>>,
+    waiting: HashMap<Vec<u8>, Waiting>,
     now: Option<Running>,
     large: Option<Running>,
+    /// Their turn in the lane [`Lane::Large`] comes one after the other.
+    queue: VecDeque<Running>,
     scan: Option<Running>,
 }
 
 impl Passes {
     /// `pattern` shall go.
     pub(super) fn want(&mut self, pattern: Vec<u8>, asker: Asker) {
-        self.waiting.entry(pattern).or_default().push(asker);
+        self.waiting.entry(pattern).or_default().askers.push(asker);
     }
 
     /// How many patterns wait.
@@ -94,7 +108,8 @@ impl Passes {
 
     /// Whether nothing waits or runs.
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.now.is_none() && self.large.is_none() && self.scan.is_none()
+        let none = self.now.is_none() && self.large.is_none() && self.scan.is_none();
+        none && self.waiting.is_empty() && self.queue.is_empty()
     }
 
     /// The pass of a lane.
@@ -111,7 +126,8 @@ impl Passes {
         if self.scan.is_some() || self.waiting.is_empty() {
             return;
         }
-        let wanted: Vec<Wanted> = self.waiting.drain().map(|(p, askers)| Wanted::new(p, askers, over_limit)).collect();
+        let wanted: Vec<Wanted> =
+            self.waiting.drain().map(|(p, waiting)| Wanted::new(p, waiting, over_limit)).collect();
         let walk = scan::begin(redis.clone(), wanted.iter().map(|w| w.pattern.clone()).collect());
         self.scan = Some(Running::new(Source::Walk(walk), wanted, now));
     }
@@ -127,8 +143,8 @@ impl Passes {
             tracking.with(|index| self.waiting.keys().filter(|p| index.covers(p)).cloned().collect());
         let mut wanted = Vec::with_capacity(covered.len());
         for pattern in covered {
-            if let Some(askers) = self.waiting.remove(&pattern) {
-                wanted.push(Wanted::new(pattern, askers, over_limit));
+            if let Some(waiting) = self.waiting.remove(&pattern) {
+                wanted.push(Wanted::new(pattern, waiting, over_limit));
             }
         }
         let matcher = Matcher::new(wanted.iter().map(|w| w.pattern.clone()).collect());
@@ -136,17 +152,26 @@ impl Passes {
         self.now = Some(Running::new(source, wanted, now));
     }
 
-    /// What is left of the pass in [`Lane::Now`] goes on beside everything else; whether there is room for that.
-    pub(super) fn set_aside(&mut self) -> bool {
-        let room = self.large.is_none();
-        if room {
-            self.large = self.now.take();
+    /// What is left of the pass in [`Lane::Now`] goes on beside everything else.
+    pub(super) fn set_aside(&mut self) {
+        self.queue.extend(self.now.take());
+    }
+
+    /// The pass of a lane cannot go on: its patterns wait for another one.
+    pub(super) fn again(&mut self, lane: Lane) {
+        for wanted in self.lane(lane).take().into_iter().flat_map(|running| running.wanted) {
+            let waiting = self.waiting.entry(wanted.pattern).or_default();
+            waiting.askers.extend(wanted.askers);
+            waiting.deleted += wanted.deleted;
+            waiting.alerted |= wanted.alerted;
         }
-        room
     }
 
     /// The next find of the passes under way; pends for ever when there is none.
     pub(super) async fn found(&mut self) -> (Lane, Found) {
+        if self.large.is_none() {
+            self.large = self.queue.pop_front();
+        }
         tokio::select! {
             found = next(&mut self.large) => (Lane::Large, found),
             found = next(&mut self.scan) => (Lane::Scan, found),
@@ -164,10 +189,11 @@ async fn next(running: &mut Option<Running>) -> Found {
 }
 
 impl Wanted {
-    fn new(pattern: Vec<u8>, askers: Vec<Asker>, over_limit: OverLimit) -> Self {
+    fn new(pattern: Vec<u8>, waiting: Waiting, over_limit: OverLimit) -> Self {
+        let Waiting { askers, deleted, alerted } = waiting;
         // A flush proves what nothing else can: it is never refused.
         let refusable = over_limit == OverLimit::Refuse && !askers.iter().any(|a| matches!(a, Asker::Flush(_)));
-        Self { pattern, askers, matched: 0, deleted: 0, alerted: false, held: refusable.then(Vec::new) }
+        Self { pattern, askers, matched: deleted, deleted, alerted, held: refusable.then(Vec::new) }
     }
 }
 
@@ -193,27 +219,153 @@ impl Running {
                 walk.found.recv().await.unwrap_or_else(|| Found::Broken("the pass ended without a word".into()))
             }
             Source::Index { tracking, matcher, at } => {
-                let mut keys = Vec::new();
+                // What it lost since the pass began would count as absent.
+                if tracking.with(|index| index.state()) != State::Live {
+                    return Found::Lost;
+                }
+                let (mut hits, mut looks) = (Vec::new(), LOOKS);
                 while let Some(pattern) = matcher.patterns().get(at.0)
-                    && keys.len() < PAGE
+                    && hits.len() < PAGE
+                    && looks > 0
                 {
-                    let (more, next) = tracking.with(|index| index.matches(pattern, &at.1, PAGE - keys.len()));
-                    keys.extend(more);
+                    let (more, next) =
+                        tracking.with(|index| index.matches(pattern, &at.1, PAGE - hits.len(), &mut looks));
+                    // A key that an earlier pattern matches as well was found with that one, and counted for both.
+                    hits.extend(
+                        more.into_iter()
+                            .map(|key| (matcher.matching(&key), key))
+                            .filter(|(which, _)| which.first() == Some(&at.0))
+                            .map(|(which, key)| (key, which)),
+                    );
                     *at = next.map_or((at.0 + 1, Vec::new()), |next| (at.0, next));
                 }
-                if !keys.is_empty() {
-                    // Two patterns may have found the same key.
-                    keys.sort_unstable();
-                    keys.dedup();
-                    return Found::Keys(
-                        keys.into_iter()
-                            .map(|key| (matcher.matching(&key), key))
-                            .map(|(which, key)| (key, which))
-                            .collect(),
-                    );
+                if hits.is_empty() && at.0 >= matcher.patterns().len() {
+                    return Found::End { scanned: 0 };
                 }
-                Found::End { scanned: 0 }
+                Found::Keys(hits)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::index::Index;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn live(keys: &BTreeSet<String>) -> Tracking {
+        let mut index = Index::new(vec![b"s:".to_vec()], 1 << 20);
+        index.filling();
+        keys.iter().for_each(|key| index.found(key.as_bytes()));
+        index.filled();
+        Tracking::of(index)
+    }
+
+    /// Everything that the pass in the lane finds: key and patterns, in the order in which they come.
+    async fn all(passes: &mut Passes, lane: Lane) -> (Vec<(String, Vec<usize>)>, Vec<Wanted>) {
+        let mut out = Vec::new();
+        loop {
+            match passes.lane(lane).as_mut().unwrap().next().await {
+                Found::Keys(hits) => {
+                    out.extend(hits.into_iter().map(|(key, which)| (String::from_utf8(key).unwrap(), which)));
+                }
+                Found::End { .. } => return (out, passes.lane(lane).take().unwrap().wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        /// Patterns that many ask for, and that overlap: every matching key comes once, with all patterns that match it, and
+        /// everybody who asked is among the askers of their pattern once.
+        #[test]
+        fn a_pass_from_the_index_finds_each_key_once_and_keeps_every_asker(
+            keys in prop::collection::btree_set("[st]:[ab]{0,4}", 0..40),
+            named in prop::collection::vec("s:[ab]{0,2}[*?][ab*]{0,2}", 1..20),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut passes = Passes::default();
+            for (slot, pattern) in named.iter().enumerate() {
+                passes.want(pattern.clone().into_bytes(), Asker::Statement { id: 0, slot });
+            }
+            let tracking = live(&keys);
+            passes.start_indexed(&tracking, OverLimit::Slow, Instant::now());
+            prop_assert_eq!(passes.waiting(), 0);
+            let (found, wanted) = runtime.block_on(all(&mut passes, Lane::Now));
+            let expected: BTreeMap<String, Vec<usize>> = keys
+                .iter()
+                .map(|key| {
+                    let matched = |w: &Wanted| crate::rules::glob::matches(&w.pattern, key.as_bytes());
+                    (key.clone(), (0..wanted.len()).filter(|i| matched(&wanted[*i])).collect::<Vec<_>>())
+                })
+                .filter(|(key, which)| key.starts_with("s:") && !which.is_empty())
+                .collect();
+            prop_assert_eq!(found.len(), expected.len(), "a key twice");
+            prop_assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+            let mut slots = Vec::new();
+            for w in &wanted {
+                for asker in &w.askers {
+                    let Asker::Statement { slot, .. } = asker else { panic!("{asker:?}") };
+                    prop_assert_eq!(named[*slot].as_bytes(), w.pattern.as_slice());
+                    slots.push(*slot);
+                }
+            }
+            slots.sort_unstable();
+            prop_assert_eq!(slots, (0..named.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pass_whose_index_is_lost_waits_again_with_what_it_has_done() {
+        let (mut passes, asker) = (Passes::default(), Asker::Flush(1));
+        passes.want(b"s:*".to_vec(), asker);
+        let tracking = live(&["s:1".to_owned()].into());
+        passes.start_indexed(&tracking, OverLimit::Slow, Instant::now());
+        passes.set_aside();
+        passes.large = passes.queue.pop_front();
+        passes.large.as_mut().unwrap().wanted[0].deleted = 3;
+        tracking.with(Index::broken);
+        assert!(matches!(passes.large.as_mut().unwrap().next().await, Found::Lost));
+        passes.again(Lane::Large);
+        assert!(passes.large.is_none());
+        let waiting = &passes.waiting[b"s:*".as_slice()];
+        assert_eq!((waiting.askers.as_slice(), waiting.deleted), ([asker].as_slice(), 3));
+    }
+
+    #[tokio::test]
+    async fn a_pass_looks_at_no_more_than_a_few_keys_at_a_time() {
+        let keys: BTreeSet<String> = (0..50_000).map(|n| format!("s:{n:05}:a")).collect();
+        let mut passes = Passes::default();
+        passes.want(b"s:*:b".to_vec(), Asker::Probe);
+        passes.start_indexed(&live(&keys), OverLimit::Slow, Instant::now());
+        let mut pages = 0;
+        while let Found::Keys(hits) = passes.now.as_mut().unwrap().next().await {
+            assert!(hits.is_empty());
+            pages += 1;
+        }
+        assert_eq!(pages, 50_000 / LOOKS);
+    }
+
+    #[tokio::test]
+    async fn passes_that_are_set_aside_come_one_after_the_other_and_none_is_forgotten() {
+        let mut passes = Passes::default();
+        let tracking = live(&["s:1".to_owned(), "s:2".to_owned()].into());
+        for n in [1, 2] {
+            passes.want(format!("s:{n}*").into_bytes(), Asker::Flush(n));
+            passes.start_indexed(&tracking, OverLimit::Slow, Instant::now());
+            passes.set_aside();
+        }
+        for n in [1, 2] {
+            let (lane, found) = passes.found().await;
+            assert!(
+                lane == Lane::Large && matches!(found, Found::Keys(hits) if hits[0].0 == format!("s:{n}").into_bytes())
+            );
+            assert!(!passes.is_idle());
+            assert!(matches!(passes.found().await, (Lane::Large, Found::End { .. })));
+            *passes.lane(Lane::Large) = None;
+        }
+        assert!(passes.is_idle());
     }
 }

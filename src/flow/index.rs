@@ -60,8 +60,11 @@ pub struct Index {
     leaving: HashSet<Vec<u8>>,
     /// Where the next question begins.
     sweep: Vec<u8>,
-    /// Reports since the last question: each may be of a key that is gone.
-    reports: usize,
+    /// Questions that are owed: two for each report, since each may be of a key that is gone. So what was asked for about as
+    /// many keys as there are is the whole index.
+    owed: usize,
+    /// Many of the last questions were about keys that are gone: more of them are next to these.
+    haunted: bool,
 }
 
 impl Index {
@@ -76,7 +79,8 @@ impl Index {
             asked: HashSet::new(),
             leaving: HashSet::new(),
             sweep: Vec::new(),
-            reports: 0,
+            owed: 0,
+            haunted: false,
         }
     }
 
@@ -105,9 +109,15 @@ impl Index {
         self.prefixes.iter().any(|p| literal.starts_with(p))
     }
 
-    /// A walk over the keyspace begins, reports are coming in. What is known stays: it may be true, and costs nothing.
+    /// A walk over the keyspace begins, reports are coming in. What was known goes: after somebody's FLUSHALL it would be
+    /// millions of keys that are gone, and whatever is there is found by the walk or reported during it.
     pub fn filling(&mut self) {
         self.state = State::Filling;
+        self.keys = Keys::default();
+        self.asked.clear();
+        self.leaving.clear();
+        self.sweep.clear();
+        (self.owed, self.haunted) = (0, false);
     }
 
     /// The walk is over: every key that was there all the time was found by it, every other one was reported.
@@ -124,15 +134,20 @@ impl Index {
         }
     }
 
-    /// A key was found or reported.
+    /// A key was reported.
     pub fn add(&mut self, key: &[u8]) {
+        self.owed = self.owed.saturating_add(2);
+        self.found(key);
+    }
+
+    /// A walk has found a key.
+    pub fn found(&mut self, key: &[u8]) {
         self.asked.remove(key);
         self.leaving.remove(key);
         if self.state == State::Full || !self.prefixes.iter().any(|p| key.starts_with(p)) {
             return;
         }
         self.keys.insert(key);
-        self.reports += 1;
         if self.keys.bytes() > self.limit {
             self.state = State::Full;
             self.keys = Keys::default();
@@ -155,27 +170,40 @@ impl Index {
     }
 
     /// The first `most` keys from `from` on that match `pattern`, and perhaps some that are gone; where there may be more,
-    /// also where to go on.
+    /// also where to go on. Looks at no more keys than `looks`, and counts them off: reports wait meanwhile.
     #[must_use]
-    pub fn matches(&self, pattern: &[u8], from: &[u8], most: usize) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
+    pub fn matches(
+        &self,
+        pattern: &[u8],
+        from: &[u8],
+        most: usize,
+        looks: &mut usize,
+    ) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
         let literal = glob::literal_prefix(pattern);
-        let mut found: Vec<Vec<u8>> = Vec::new();
+        let (mut found, mut next): (Vec<Vec<u8>>, _) = (Vec::new(), None);
         self.keys.visit(&literal, from, |key| {
+            *looks = looks.saturating_sub(1);
             if glob::matches(pattern, key) {
                 found.push(key.to_vec());
             }
-            found.len() < most
+            let goes_on = found.len() < most && *looks > 0;
+            if !goes_on {
+                next = Some([key, &[0]].concat());
+            }
+            goes_on
         });
-        let next = found.last().filter(|_| found.len() == most).map(|last| [last.as_slice(), &[0]].concat());
         (found, next)
     }
 
-    /// The next keys to ask Redis for: twice as many as were reported, so that what is gone does not pile up.
+    /// The next keys to ask Redis for, so that what is gone does not pile up.
     pub fn questions(&mut self) -> Vec<Vec<u8>> {
         if self.state != State::Live {
             return Vec::new();
         }
-        let most = (2 * std::mem::take(&mut self.reports)).clamp(LEAST_CHECKS, MOST_CHECKS).min(self.keys.len());
+        let most = if self.haunted { MOST_CHECKS } else { self.owed.clamp(LEAST_CHECKS, MOST_CHECKS) };
+        let most = most.min(self.keys.len());
+        // Once round is enough.
+        self.owed = self.owed.min(self.keys.len()).saturating_sub(most);
         let mut out: Vec<Vec<u8>> = Vec::with_capacity(most);
         for from in [std::mem::take(&mut self.sweep), Vec::new()] {
             // The second round begins at the start and ends where the first one began, or sooner.
@@ -200,6 +228,14 @@ impl Index {
             }
         }
         self.asked.clear();
+        let gone = there.iter().filter(|there| !**there).count();
+        self.haunted = gone > 0 && 4 * gone >= questions.len();
+    }
+
+    /// Whether the next questions should come soon.
+    #[must_use]
+    pub fn is_haunted(&self) -> bool {
+        self.haunted
     }
 }
 
@@ -244,7 +280,7 @@ mod tests {
     fn matches(index: &Index, pattern: &str) -> Vec<String> {
         let (mut out, mut from) = (Vec::new(), Some(Vec::new()));
         while let Some(at) = from {
-            let (found, next) = index.matches(pattern.as_bytes(), &at, 2);
+            let (found, next) = index.matches(pattern.as_bytes(), &at, 2, &mut 3);
             out.extend(found.into_iter().map(|key| String::from_utf8(key).unwrap()));
             from = next;
         }
@@ -283,7 +319,7 @@ mod tests {
     fn questions_go_round() {
         let names: Vec<String> = (0..50).map(|i| format!("s:{i:03}")).collect();
         let mut index = live(&["s:"], &names.iter().map(String::as_str).collect::<Vec<_>>());
-        index.reports = 0;
+        index.owed = 0;
         let mut seen = HashSet::new();
         for _ in 0..3 {
             let asked = index.questions();
@@ -292,6 +328,40 @@ mod tests {
             seen.extend(asked);
         }
         assert_eq!(seen.len(), 50);
+    }
+
+    #[test]
+    fn what_is_owed_in_questions_is_paid_in_later_rounds_and_faster_where_keys_are_gone() {
+        let names: Vec<String> = (0..10_000).map(|i| format!("s:{i:05}")).collect();
+        let mut index = live(&["s:"], &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let rounds = |index: &mut Index, there: bool| {
+            let mut rounds = 0;
+            while index.owed > 0 || index.is_haunted() {
+                let asked = index.questions();
+                assert!(asked.len() <= MOST_CHECKS);
+                index.answers(&asked, &vec![there; asked.len()]);
+                rounds += 1;
+            }
+            rounds
+        };
+        assert_eq!(rounds(&mut index, true), 5, "once round");
+        let asked = index.questions();
+        assert_eq!(asked.len(), LEAST_CHECKS);
+        index.answers(&asked, &vec![false; asked.len()]);
+        assert!(index.is_haunted());
+        assert_eq!(rounds(&mut index, false), 6);
+        assert_eq!(index.size().0, 0);
+    }
+
+    #[test]
+    fn a_walk_begins_with_nothing_and_what_is_reported_during_it_stays() {
+        let mut index = live(&["s:"], &["s:gone"]);
+        index.broken();
+        index.filling();
+        index.add(b"s:new");
+        index.found(b"s:old");
+        index.filled();
+        assert_eq!(matches(&index, "s:*"), ["s:new", "s:old"]);
     }
 
     #[test]

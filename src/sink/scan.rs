@@ -29,6 +29,8 @@ pub enum Found {
     },
     /// The walk broke; says why.
     Broken(String),
+    /// The index can no longer say what is left.
+    Lost,
 }
 
 /// A walk under way; dropping it ends the walk.

@@ -18,6 +18,12 @@ pub struct Tracking {
 }
 
 impl Tracking {
+    /// An index that nothing feeds but the test.
+    #[cfg(test)]
+    pub(crate) fn of(index: Index) -> Self {
+        Self { index: Arc::new(Mutex::new(index)) }
+    }
+
     /// Asks or changes the index. `ask` must be short: reports wait meanwhile.
     pub fn with<R>(&self, ask: impl FnOnce(&mut Index) -> R) -> R {
         ask(&mut self.index.lock().unwrap_or_else(PoisonError::into_inner))

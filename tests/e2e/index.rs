@@ -138,6 +138,20 @@ fn keys_that_expired_do_not_pile_up() {
 }
 
 #[test]
+fn a_whole_cache_that_somebody_deleted_is_soon_forgotten() {
+    let w = world(CONFIG);
+    wait_live(&w, 0);
+    let mut redis = w.redis();
+    let keys: Vec<(String, u8)> = (0..30_000).map(|n| (format!("posts:1:{n}"), 1)).collect();
+    let () = redis.mset(&keys).unwrap();
+    wait_index(&w, |held| held >= 30_000.0);
+    let names: Vec<&String> = keys.iter().map(|(key, _)| key).collect();
+    let () = redis.unlink(names).unwrap();
+    wait_index(&w, |held| held < 100.0);
+    w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+}
+
+#[test]
 fn a_full_index_is_dropped_and_walks_serve() {
     let w = world(&format!("[limits]\nindex_memory = \"20kB\"\n{CONFIG}"));
     wait_live(&w, 0);
@@ -148,6 +162,93 @@ fn a_full_index_is_dropped_and_walks_serve() {
     }
     w.wait_line(mark, &["the key index is full"]);
     w.check(&change(7), &["posts:7:a", "posts:7:b", "tags:7:x:7", "tags:7:y:7"]);
+}
+
+/// The index goes while it answers: what it had not named yet must not pass for absent.
+#[test]
+fn an_index_that_fills_up_while_it_answers_leaves_the_rest_to_a_walk() {
+    // Over its limit, a pattern goes on in throttled slices: time enough for the index to fill up.
+    let w = world(&format!("[limits]\nindex_memory = \"400kB\"\nmax_keys_per_change = 1\n{CONFIG}"));
+    wait_live(&w, 0);
+    let name = |n: u64| format!("posts:7:{n:05}");
+    let mut redis = w.redis();
+    let keys: Vec<(String, u8)> = (0..12_000).map(|n| (name(n), 1)).collect();
+    let () = redis.mset(&keys).unwrap();
+    wait_index(&w, |held| held >= 12_000.0);
+    let mark = w.mark();
+    w.sql(&change(7));
+    w.wait_keys("the first slice", |redis| !redis.exists::<_, bool>(name(0)).unwrap());
+    let others: Vec<(String, u8)> =
+        (0..40_000u64).map(|n| (format!("posts:1:{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), 1)).collect();
+    let () = redis.mset(&others).unwrap();
+    w.wait_line(mark, &["the key index is full"]);
+    assert!(redis.exists::<_, bool>(name(11_999)).unwrap(), "it was over before the index was full");
+    w.drain();
+    let left = keys.iter().filter(|(key, _)| redis.exists(key).unwrap()).count();
+    assert_eq!(left, 0, "keys that the index had forgotten");
+}
+
+/// Two patterns of one statement that match the same keys: each key counts once for each.
+#[test]
+fn keys_that_two_patterns_match_are_counted_once_for_each() {
+    let overlapping = r#"
+        [limits]
+        max_keys_per_change = 1500
+        over_limit = "refuse"
+        [cache.posts]
+        pattern = "posts:{user_id}:*"
+        [cache.first]
+        pattern = "posts:{user_id}:a*"
+        [table.posts]
+        evict = ["posts", "first"]
+    "#;
+    let w = World::running(&Setup { config: overlapping, schema: SCHEMA, indexed_marker: true, ..Setup::default() });
+    wait_live(&w, 0);
+    // More than one page of the index.
+    let keys: Vec<(String, u8)> = (0..1_200).map(|n| (format!("posts:7:a{n}"), 1)).collect();
+    let () = w.redis().mset(&keys).unwrap();
+    let mark = w.mark();
+    w.sql(&change(7));
+    w.wait_line(mark, &["posts:7:* 1200 deleted"]);
+    w.wait_gone(&[&keys[0].0, &keys[1_199].0]);
+}
+
+/// A second client writes a key, gets its OK, then commits the change, thousands of times from several connections, while the
+/// index is made to begin anew. Every try has a row and a pattern of its own: no later change deletes what one has missed.
+#[test]
+fn no_key_that_was_written_before_its_commit_is_ever_missed() {
+    const TRIES: usize = 4_000;
+    const CLIENTS: usize = 4;
+    let w = world(CONFIG);
+    w.sql(&format!("INSERT INTO posts SELECT i, i, 't' FROM generate_series(1000, {}) i", 999 + TRIES));
+    wait_live(&w, 0);
+    let writers = std::sync::atomic::AtomicUsize::new(CLIENTS);
+    let mut connections: Vec<_> = (0..CLIENTS).map(|_| (w.redis(), w.connect())).collect();
+    let mut other = redis::Client::open(w.redis.borrow().url(1)).unwrap().get_connection().unwrap();
+    let (begun, mark) = (Instant::now(), w.mark());
+    std::thread::scope(|scope| {
+        for (client, (redis, db)) in connections.iter_mut().enumerate() {
+            let writers = &writers;
+            scope.spawn(move || {
+                for id in (1000 + client..1000 + TRIES).step_by(CLIENTS) {
+                    redis.set::<_, _, ()>(format!("posts:{id}:x"), "cached").unwrap();
+                    redis.set::<_, _, ()>(format!("tags:{id}:y:{id}"), "cached").unwrap();
+                    db.sql(&change(u32::try_from(id).unwrap()));
+                }
+                writers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        while writers.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            // A report without a key: what the index knows is worth nothing any more.
+            redis::cmd("FLUSHDB").query::<()>(&mut other).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    println!("{TRIES} tries took {:?}", begun.elapsed());
+    w.drain();
+    let left: Vec<String> = w.redis().keys("[pt][oa][sg]*s:[1-9][0-9][0-9][0-9]:*").unwrap();
+    assert!(left.is_empty(), "{} of {TRIES} keys were missed: {:?}", left.len(), &left[..left.len().min(5)]);
+    w.wait_line(mark, &["the key index is live"]);
 }
 
 #[test]
