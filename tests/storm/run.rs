@@ -187,6 +187,9 @@ pub(crate) fn storm(options: &Options) -> Report {
             Err(why) => trace.harm(why),
         }
         compare(stage, trace, keys, &mut report);
+        if stage.said("warm guard:", 1).is_empty() {
+            trace.harm("nothing was warmed".into());
+        }
         fillers_stop.store(true, Ordering::Relaxed);
     });
     if report.stale.is_empty() && report.phantoms.is_empty() && lock(&trace.harm).is_empty() {

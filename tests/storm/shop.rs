@@ -44,6 +44,8 @@ pub(crate) fn config(owner: &str) -> String {
         r#"
 [limits]
 never_delete = ["canary:never:*"]
+[warm]
+max_per_second = 500
 
 [cache.item]
 key = "item:{{id}}"
@@ -53,6 +55,10 @@ key = "exact:{{id}}"
 [cache.guard]
 key = "guard:{{id}}"
 guard_fills = true
+ttl = "1h"
+warm.sql = "SELECT v || '.' || tag FROM items WHERE id = :id"
+warm.format = "text"
+warm.always = true
 [cache.ring]
 pattern = "ring:{{grp}}:*"
 guard_fills = true

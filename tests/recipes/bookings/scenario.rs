@@ -1,6 +1,7 @@
 //! bookings: every row of the recipe's table, with both key versions cached.
 
 use crate::support::{Delivery, Setup, World, over_both_deliveries};
+use redis::Commands as _;
 
 fn both(keys: &[&str]) -> Vec<String> {
     ["v1", "v2"].iter().flat_map(|v| keys.iter().map(move |k| format!("myhibachi:{v}:booking:{k}"))).collect()
@@ -33,6 +34,33 @@ fn check(w: &World, sql: &str, days: &[&str]) {
         gone.extend(both(&[&format!("availability:{day}:noon"), &format!("availability:{day}:evening:10")]));
     }
     w.check(sql, &gone.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// A figure that is warmed, beside what the recipe has: of two versions in use, the newest is worth the query.
+#[test]
+fn only_the_newest_version_is_warmed() {
+    let warmed = r#"
+[cache.day]
+key = "booking:day:{event_date}"
+ttl = "5m"
+warm.sql = "SELECT count(*) AS bookings, :version::text AS version FROM bookings WHERE event_date = :event_date"
+[table.bookings]"#;
+    let config = include_str!("config.toml").replace("\n[table.bookings]", warmed);
+    let config = config.replace("evict = [\"booking_stats\"", "evict = [\"day\", \"booking_stats\"");
+    let w = World::running(&Setup {
+        config: &config,
+        schema: include_str!("schema.sql"),
+        prefix: "myhibachi:v2:",
+        ..Setup::default()
+    });
+    w.wait_position();
+    let (old, new) = ("myhibachi:v1:booking:day:2026-07-01", "myhibachi:v2:booking:day:2026-07-01");
+    let _: () = w.redis().mset(&[(old, "cached"), (new, "cached")]).unwrap();
+    w.sql("INSERT INTO bookings (id, event_date) VALUES (1, '2026-07-01')");
+    w.wait_keys("the newest to be back", |redis| {
+        redis.get::<_, Option<String>>(new).is_ok_and(|v| v.as_deref() == Some(r#"{"bookings":1,"version":"v2"}"#))
+    });
+    assert!(!w.redis().exists::<_, bool>(old).unwrap());
 }
 
 over_both_deliveries! {

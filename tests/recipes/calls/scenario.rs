@@ -1,7 +1,9 @@
 //! calls: every row of the reference recipe's table. Its configuration is the one at the top of the repository.
 
-use crate::support::{Delivery, Setup, World, over_both_deliveries, without_repeats};
+use crate::support::{Delivery, PATIENCE, Setup, World, over_both_deliveries, without_repeats};
 use nix::sys::signal::Signal;
+use redis::Commands as _;
+use std::time::{Duration, Instant};
 
 const CONFIG: &str = include_str!("../../../config.toml");
 const SCHEMA: &str = include_str!("schema.sql");
@@ -30,6 +32,48 @@ fn world(delivery: Delivery) -> World {
     }
     w.fill(&["session:7", "lock:calls", "user_dashboard:77"]);
     w
+}
+
+/// The recipe with what it says about warming, as a user would turn it on.
+fn warming() -> World {
+    let config = without_repeats(CONFIG).replace("# warm.sql", "warm.sql");
+    assert!(config.contains("\nwarm.sql"), "the configuration has no warming to turn on");
+    let w = World::new(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });
+    w.sql(ROWS);
+    w.apply();
+    w.start();
+    w.wait_position();
+    w
+}
+
+/// The figure is what the issue asks for, so the test measures; the best of three rounds, because the machine is shared.
+#[test]
+fn a_dashboard_is_back_within_50_ms_of_the_commit_and_says_what_a_fresh_query_says() {
+    let w = warming();
+    let fresh = "SELECT json_build_object('calls', count(*), 'cost_cents', coalesce(sum(cost_cents), 0)) FROM calls WHERE user_id = 7";
+    let mut redis = w.redis();
+    let mut best = f64::INFINITY;
+    for round in 0..3 {
+        let mut took: Vec<f64> = Vec::new();
+        for n in 1..=40 {
+            let _: () = redis.set("user_dashboard:7", "read by somebody").unwrap();
+            w.sql(&format!("UPDATE calls SET cost_cents = {} WHERE id = 1", round * 100 + n));
+            let committed = Instant::now();
+            let expected = w.value(fresh);
+            while redis.get::<_, Option<String>>("user_dashboard:7").unwrap().as_deref() != Some(expected.as_str()) {
+                assert!(committed.elapsed() < PATIENCE, "the dashboard is not back");
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            took.push(committed.elapsed().as_secs_f64() * 1000.0);
+        }
+        took.sort_by(f64::total_cmp);
+        println!("back after {:.1} ms (p50), {:.1} ms (p95)", took[20], took[38]);
+        best = best.min(took[20]);
+        if best < 50.0 {
+            return;
+        }
+    }
+    panic!("p50 from the commit to the value: {best:.1} ms");
 }
 
 over_both_deliveries! {

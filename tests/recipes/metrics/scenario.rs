@@ -1,6 +1,7 @@
 //! metrics: every row of the recipe's table.
 
 use crate::support::{Delivery, Setup, World, over_both_deliveries};
+use redis::Commands as _;
 
 fn world(delivery: Delivery) -> World {
     let w = World::running(&Setup {
@@ -14,6 +15,25 @@ fn world(delivery: Delivery) -> World {
     w.drain();
     w.fill(&["admin:overview", "metrics:3:daily", "metrics:3:by:workflow", "metrics:4:daily", "metrics:33:daily"]);
     w
+}
+
+/// The client's figures have a key for each of many arguments, so the application is the one to fill them; the overview is one query.
+#[test]
+fn after_a_successful_run_the_overview_is_warmed_at_once() {
+    let config = include_str!("config.toml").replace("# warm.", "warm.");
+    assert!(config.contains("\nwarm.sql"));
+    let w = World::running(&Setup { config: &config, schema: include_str!("schema.sql"), ..Setup::default() });
+    w.sql("INSERT INTO clients SELECT n, 'client ' || n FROM generate_series(1, 20) n");
+    w.sql("INSERT INTO sync_runs (id, client_id) VALUES (1, 3)");
+    w.wait_position();
+    w.drain();
+    let _: () = w.redis().set("admin:overview", "cached").unwrap();
+    w.sql("UPDATE sync_runs SET status = 'succeeded', finished_at = now() WHERE client_id = 3");
+    w.wait_keys("the overview to be back", |redis| {
+        redis
+            .get::<_, Option<String>>("admin:overview")
+            .is_ok_and(|v| v.as_deref() == Some(r#"{"clients":20,"executions":0}"#))
+    });
 }
 
 over_both_deliveries! {
