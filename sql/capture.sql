@@ -41,6 +41,8 @@ DECLARE
   pgevict_written oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
   pgevict_ring boolean;
+  -- Whether to look how large the journal is.
+  pgevict_look boolean;
   pgevict_failure text;
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
   pgevict_cut constant text := $sql$
@@ -110,8 +112,11 @@ BEGIN
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
       EXECUTE replace(pgevict_cut, 'pgevict_tuples', __everything__) INTO pgevict_journal USING pgevict_op;
+      pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array);
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
+      -- A prime, so that no habit of the application keeps step with it.
+      RETURNING mod(seq, 251) = 0 INTO pgevict_look;
       pgevict_journal := __journal__;
     END IF;
     -- bell
@@ -128,6 +133,7 @@ BEGIN
     END IF;
     pgevict_failure := SQLERRM;
     pgevict_journal := NULL;
+    pgevict_look := true;
     BEGIN
       -- A statement without rows evicts nothing, however broken the capture is. (One query an operation: the others'
       -- transition tables do not exist.)
@@ -183,6 +189,14 @@ BEGIN
     END;
   END IF;
   -- end bell
+  -- Nobody may be reading (relief.sql). What fails here is tried again by another writer.
+  IF pgevict_look THEN
+    BEGIN
+      PERFORM pgevict.relieve();
+    EXCEPTION WHEN OTHERS THEN
+      NULL;
+    END;
+  END IF;
   RETURN NULL;
 END
 $pgevict$;

@@ -6,6 +6,7 @@ SELECT answer.json FROM (
 SELECT 0 AS place, (SELECT json_build_object(
     'relations', (SELECT json_agg(c.relname) FROM pg_class AS c WHERE c.relnamespace = n.oid),
     'retire', (SELECT p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'retire'),
+    'relieve', (SELECT p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'relieve'),
     'bury', (SELECT p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'bury'),
     'token', (SELECT p.provolatile::text || ' ' || p.prosrc FROM pg_proc AS p WHERE p.pronamespace = n.oid AND p.proname = 'token'),
     'captures', (

@@ -9,7 +9,7 @@ BEGIN
   IF home IS NULL THEN
     RETURN;
   END IF;
-  DROP FUNCTION IF EXISTS pgevict.retire(pg_snapshot, integer), pgevict.bury(bigint[], bigint[], text[]), pgevict.token();
+  DROP FUNCTION IF EXISTS pgevict.retire(pg_snapshot, integer), pgevict.bury(bigint[], bigint[], text[]), pgevict.token(), pgevict.relieve();
   DROP TABLE IF EXISTS pgevict.journal, pgevict.poison, pgevict.beacon, pgevict.floor, pgevict.sentinel, pgevict.history, pgevict.probe, pgevict.layout;
   DROP SEQUENCE IF EXISTS pgevict.lost;
   IF pg_catalog.starts_with(pg_catalog.obj_description(home, 'pg_namespace'), 'pgevict: made by')

@@ -17,6 +17,8 @@ mod notify;
 mod recipe;
 #[path = "capture/relations.rs"]
 mod relations;
+#[path = "capture/relief.rs"]
+mod relief;
 #[path = "capture/statements.rs"]
 mod statements;
 #[path = "capture/twin.rs"]

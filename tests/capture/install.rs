@@ -223,7 +223,9 @@ fn the_migration_has_nothing_that_trips_a_migration_tool() {
 #[test]
 fn every_template_runs_as_it_stands() {
     let w = World::bare("SELECT", two_tables());
-    for file in ["schema", "journal", "poison", "grants", "capture", "capture_row", "capture_notify", "leftovers"] {
+    for file in
+        ["schema", "journal", "relief", "poison", "grants", "capture", "capture_row", "capture_notify", "leftovers"]
+    {
         let path = format!("{}/sql/{file}.sql", env!("CARGO_MANIFEST_DIR"));
         w.sql(&std::fs::read_to_string(path).unwrap());
     }

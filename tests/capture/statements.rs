@@ -264,27 +264,60 @@ fn past_fifty_thousand_tuples_a_class_goes_whole_and_the_others_do_not() {
     assert_eq!(rows, "50003 0");
 }
 
+/// Makes the captures ring: the cluster has prepared transactions on, which silences the bell, so the functions are compiled as
+/// if it had not.
+fn loud(w: &World) {
+    let functions = "SELECT string_agg(pg_get_functiondef(oid), ';') FROM pg_proc WHERE proname LIKE 'capture%calls_%'";
+    let source = w.db.text(functions).unwrap();
+    assert!(source.contains("max_prepared_transactions"));
+    w.sql(&source.replace("current_setting('max_prepared_transactions')", "'0'"));
+}
+
+/// A daemon that sleeps.
+fn sleeper(w: &World) -> Db {
+    let daemon = w.connect();
+    daemon.sql("LISTEN pgevict");
+    daemon.sql("SELECT pg_advisory_lock(1885431413, 'pgevict.journal'::regclass::oid::int4)");
+    daemon
+}
+
 #[test]
 fn the_bell_rings_only_while_the_daemon_sleeps_and_never_for_nothing() {
-    // The cluster has prepared transactions on, which silences the bell: the function is compiled as if it had not.
     let w = users();
-    let silent = w.up_sql().join("\n");
-    assert!(silent.contains("max_prepared_transactions"));
-    let loud = |sql: &str| {
-        sql.replace("current_setting(''max_prepared_transactions'')", "''0''")
-            .replace("current_setting('max_prepared_transactions')", "'0'")
-    };
-    let source = w.db.text("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'capture_calls_%'").unwrap();
-    w.sql(&loud(&source));
+    loud(&w);
     let mut daemon = w.connect();
     daemon.sql("LISTEN pgevict");
     w.sql("INSERT INTO calls VALUES (1, 7, 3, 'x')");
     assert!(daemon.heard().is_empty(), "the daemon is awake");
-    daemon.sql("SELECT pg_advisory_lock(1885431413, 'pgevict.journal'::regclass::oid::int4)");
+    let mut daemon = sleeper(&w);
     w.sql("UPDATE calls SET seen_at = now()");
     assert!(daemon.heard().is_empty(), "nothing was written");
     w.sql("INSERT INTO calls VALUES (2, 7, 3, 'x')");
     assert_eq!(daemon.heard(), [""]);
+}
+
+/// HAZARDS B19: what is in the protected block is rolled back with it, and the ring would be.
+#[test]
+fn the_ring_survives_an_error_of_the_first_layer_and_a_ring_that_fails_takes_no_row_back() {
+    for capture in [CaptureLevel::Auto, CaptureLevel::Row] {
+        let t = Table { capture, ..table("calls", vec![edge("user")]) };
+        let w = World::new(CALLS, config(&[("user", "u:{user_id}")], vec![t]));
+        loud(&w);
+        let mut daemon = sleeper(&w);
+        w.sql("ALTER TABLE calls RENAME user_id TO renamed");
+        w.check("INSERT INTO calls VALUES (1, 7, 3, 'x')", &["calls i x {0}"]);
+        assert_eq!(daemon.heard(), [""], "{capture:?}");
+        w.sql("ALTER TABLE calls RENAME renamed TO user_id");
+        // Names of channels have at most 63 bytes.
+        let functions =
+            "SELECT string_agg(pg_get_functiondef(oid), ';') FROM pg_proc WHERE proname LIKE 'capture%calls_%'";
+        let source = w.db.text(functions).unwrap();
+        let broken = source.replace("pg_notify('pgevict', '')", "pg_notify(repeat('x', 64), '')");
+        assert_ne!(source, broken);
+        w.sql(&broken);
+        w.check("INSERT INTO calls VALUES (2, 8, 3, 'x')", &["calls i r [0,8]"]);
+        assert!(daemon.heard().is_empty() && w.lost() == 0);
+    }
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub(crate) fn config(caches: &[(&str, &str)], tables: Vec<Table>) -> Config {
         on_gap: OnGap::Evict,
         retention: second,
         retention_max: second,
-        journal_max_bytes: 0,
+        journal_max_bytes: 1_000_000_000,
     };
     let address = RedisAddress::Tcp { host: "localhost".into(), port: 6379 };
     let cache = |(name, template): &(&str, &str)| Cache {

@@ -180,6 +180,49 @@ fn the_journal_stays_bounded_while_redis_is_away() {
     }
 }
 
+/// HAZARDS B20: as a clone without a daemon has it, and as a daemon that comes after all finds it.
+#[test]
+fn a_journal_that_nobody_reads_stays_bounded_and_who_comes_back_misses_nothing() {
+    let config = "[postgres]\njournal_max_bytes = \"1MB\"\n[cache.title]\nkey = \"title:{title}\"\n\
+                  [table.posts]\nevict = [\"title\"]";
+    let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.wait_position();
+    w.fill(&["title:t", "title:kept", "other:1"]);
+    w.stop();
+    // Nobody was here for a while.
+    w.sql("UPDATE pgevict.beacon SET at = at - interval '1 hour'");
+    w.sql("UPDATE posts SET title = 'first'");
+    let flood = |from: u32| {
+        for n in (from..from + 12_000).step_by(100) {
+            let one = |n| format!("INSERT INTO posts VALUES ({n}, 1, md5('{n}'));COMMIT;");
+            w.sql(&(n..n + 100).map(one).collect::<String>());
+        }
+        w.sql("VACUUM (ANALYZE) pgevict.journal");
+        w.value("SELECT count(*) || ' ' || pg_total_relation_size('pgevict.journal') FROM pgevict.journal")
+    };
+    let number = |text: &str, i: usize| text.split(' ').nth(i).unwrap().parse::<u64>().unwrap();
+    let (once, twice) = (flood(1_000), flood(20_000));
+    assert!(
+        number(&once, 0) < 8_000 && number(&twice, 0) < 8_000,
+        "rows and bytes after 12 000 rows, after 24 000: {once}, {twice}"
+    );
+    assert!(number(&twice, 1) < 4_000_000, "{once}, {twice}");
+
+    w.start();
+    w.drain();
+    let flushed = w.wait_line(0, &["flush of"]);
+    assert!(flushed.contains("the position is older"), "{flushed}");
+    assert_eq!(w.missing(), ["title:t".to_owned(), "title:kept".to_owned()].into());
+    // The daemon reads again: each row is named, and nothing is shed beside it.
+    w.fill(&["title:first", "title:second", "title:kept"]);
+    let flushes = || w.pgevict(&["status", "-o", "json"]).exits(0).json()["totals"]["flushes"].clone();
+    let before = flushes();
+    w.check("UPDATE posts SET title = 'second' WHERE id = 1", &["title:first", "title:second"]);
+    flood(40_000);
+    w.check("UPDATE posts SET title = 'kept' WHERE id = 1", &["title:second", "title:kept"]);
+    assert_eq!(flushes(), before);
+}
+
 /// The file of a journal never shrinks; what counts is what is in it.
 #[test]
 fn a_journal_that_was_large_once_keeps_what_retention_promises() {

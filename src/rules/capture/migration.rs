@@ -59,6 +59,7 @@ pub fn schema(settings: &Settings) -> Vec<Step> {
         vec![Step::new(format!("schema {}", settings.schema), file(include_str!("../../../sql/schema.sql")))];
     if settings.delivery == Delivery::Journal {
         steps.push(Step::new("journal", file(include_str!("../../../sql/journal.sql"))));
+        steps.push(Step::new("bound of a journal that nobody reads", file(&relief(settings.journal_max_bytes))));
         steps.push(Step::new("copies of unreadable rows", file(include_str!("../../../sql/poison.sql"))));
         steps.push(Step::new("token of the fill contract", file(include_str!("../../../sql/fills.sql"))));
     }
@@ -143,6 +144,17 @@ fn spaced(json: &str) -> String {
 pub fn retire_source(schema: &str) -> String {
     let sql = in_schema(include_str!("../../../sql/journal.sql"), schema);
     sql.split("$body$").nth(1).unwrap_or_default().to_owned()
+}
+
+/// The same of the function `relieve`.
+#[must_use]
+pub fn relief_source(schema: &str, most: u64) -> String {
+    in_schema(&relief(most), schema).split("$body$").nth(1).unwrap_or_default().to_owned()
+}
+
+fn relief(most: u64) -> String {
+    let text = include_str!("../../../sql/relief.sql");
+    text.replace("bigint := 1000000000;", &format!("bigint := {};", most.min(i64::MAX.unsigned_abs())))
 }
 
 /// The same of the function `bury`.

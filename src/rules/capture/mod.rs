@@ -9,7 +9,9 @@ mod migration;
 mod query;
 
 pub use function::{BELL_LOCK, Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
-pub use migration::{Step, bury_source, down, leftovers, retire_source, schema, script, table, token_source, up};
+pub use migration::{
+    Step, bury_source, down, leftovers, relief_source, retire_source, schema, script, table, token_source, up,
+};
 
 use crate::config::model::{Bell, CaptureLevel, Config, Delivery, TableName};
 use crate::rules::layout::{Layout, Source};
@@ -29,6 +31,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// The daemon's role, to be granted what it reads.
     pub role: String,
+    /// What the journal may take where no daemon keeps it in order.
+    pub journal_max_bytes: u64,
     /// Tables whose triggers fire once a row whatever they are.
     pub by_row: BTreeSet<TableName>,
 }
@@ -44,6 +48,7 @@ impl Settings {
             bell: p.bell,
             delivery: p.delivery,
             role: p.url.user.clone(),
+            journal_max_bytes: p.journal_max_bytes,
             by_row: config.tables.iter().filter(|t| t.capture == CaptureLevel::Row).map(|t| t.name.clone()).collect(),
         }
     }

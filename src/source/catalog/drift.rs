@@ -39,10 +39,11 @@ pub async fn drift(client: &Client, config: &Config) -> Result<Vec<Drift>, Error
         }
     }
     if config.postgres.delivery == Delivery::Journal {
-        use crate::rules::capture::{bury_source, retire_source, token_source};
+        use crate::rules::capture::{bury_source, relief_source, retire_source, token_source};
         let name = &config.postgres.schema;
         for (function, found, wanted) in [
             ("retire", &installed.retire, retire_source(name)),
+            ("relieve", &installed.relieve, relief_source(name, config.postgres.journal_max_bytes)),
             ("bury", &installed.bury, bury_source(name)),
             ("token", &installed.token, token_source(name)),
         ] {

@@ -60,6 +60,7 @@ struct FoundTrigger {
 struct Installed {
     relations: Option<Vec<String>>,
     retire: Option<String>,
+    relieve: Option<String>,
     bury: Option<String>,
     token: Option<String>,
     captures: Option<Vec<Captured>>,
