@@ -61,7 +61,10 @@ SELECT w.place, json_build_object(
       'triggers', (
         SELECT json_agg(json_build_object(
           'name', t.tgname, 'schema', pn.nspname, 'function', p.proname, 'type', t.tgtype, 'enabled', t.tgenabled,
-          'old', t.tgoldtable, 'new', t.tgnewtable))
+          'old', t.tgoldtable, 'new', t.tgnewtable,
+          -- DISABLE and ENABLE each write a new row here, a dropped trigger comes back under another oid: one that was away between two
+          -- audits is told by it.
+          'made', t.oid::text || '.' || t.xmin::text))
         FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS pn ON pn.oid = p.pronamespace
         WHERE t.tgrelid = r.oid AND t.tgname LIKE 'zz\_pgevict\_%'
       )

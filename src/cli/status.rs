@@ -59,6 +59,7 @@ struct Report {
     position: Option<String>,
     probe: Option<Probe>,
     journal_rows: Option<u64>,
+    suspected: Vec<Suspect>,
     edges: Vec<Edge>,
     totals: Totals,
     lag: Option<Lag>,
@@ -91,6 +92,14 @@ struct Probe {
     at: String,
     took_ms: f64,
     heard: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Suspect {
+    table: String,
+    rows: u64,
+    since: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -201,6 +210,10 @@ fn head(r: &Report, p: &mut String) -> std::fmt::Result {
     if let Some(probe) = &r.probe {
         write!(p, "{:<10} arrived {} after {} ms", "probe", probe.at, probe.took_ms)?;
         writeln!(p, "{}", if probe.heard { "" } else { "; the bell was not heard, evictions come by polling" })?;
+    }
+    for s in &r.suspected {
+        let what = "changed and no trigger told of it, or were rolled back";
+        writeln!(p, "{:<10} {}: {} rows {what} (since {})", "suspected", plain(&s.table), s.rows, s.since)?;
     }
     Ok(())
 }

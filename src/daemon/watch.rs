@@ -5,7 +5,7 @@ use super::flushes::After;
 use super::house::{self, Queue};
 use super::live::{Live, Step};
 use crate::config::model::{Config, TableName};
-use crate::flow::coverage::Coverage;
+use crate::flow::coverage::{Coverage, Suspicion};
 use crate::flow::fork::Lineage;
 use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
@@ -59,8 +59,29 @@ pub(super) struct Watch {
     pub(super) coverage: Coverage,
 }
 
-/// Table → oid of each of its relations → its file and since when it belongs: DDL that changes rows silently changes these.
+/// Table → oid of each of its relations → its [`mark`]: DDL that changes rows silently changes these.
 type Files = BTreeMap<String, BTreeMap<String, String>>;
+
+/// A relation's file, since when it belongs, and behind a bar its sound triggers.
+fn mark(r: &Relation) -> String {
+    let triggers: Vec<String> = r.triggers.iter().map(|(which, made)| format!("{which}={made}")).collect();
+    // A partitioned table has no file of its own: 0 stands for it.
+    format!("{} {}|{}", r.filenode.unwrap_or(0), r.joined.as_deref().unwrap_or_default(), triggers.join(" "))
+}
+
+/// Whether rows may have changed unseen between two marks. A trigger that only one of them has does not count: what is missing or
+/// disabled makes its edges dead, and they are flushed once they are live. Nor does it count that an earlier version wrote none.
+fn differ(old: &str, new: &str) -> bool {
+    let (old_file, old) = old.split_once('|').unwrap_or((old, ""));
+    let (new_file, new) = new.split_once('|').unwrap_or((new, ""));
+    let made = |list: &str, which: &str| {
+        list.split(' ').filter_map(|t| t.split_once('=')).find(|(w, _)| *w == which).map(|(_, made)| made.to_owned())
+    };
+    let replaced = |trigger: &str| {
+        trigger.split_once('=').is_some_and(|(which, old)| made(new, which).is_some_and(|new| new != old))
+    };
+    old_file != new_file || old.split(' ').any(replaced)
+}
 
 /// Looks at the database once.
 pub(super) async fn look(side: &Side, config: &Config) -> Result<Look, String> {
@@ -127,8 +148,6 @@ impl Watch {
 }
 
 fn files(look: &Look) -> Files {
-    // A partitioned table has no file of its own: 0 stands for it.
-    let mark = |r: &Relation| format!("{} {}", r.filenode.unwrap_or(0), r.joined.as_deref().unwrap_or_default());
     let one = |s: &TableState| s.relations.iter().map(|r| (r.oid.to_string(), mark(r))).collect();
     look.states.iter().map(|s| (s.table.to_string(), one(s))).collect()
 }
@@ -209,7 +228,13 @@ impl Live<'_> {
         for state in look.states.iter().filter(|s| s.live() && !s.hypertable) {
             let Some(layout) = self.current.iter().find(|l| l.table == state.table) else { continue };
             let moved = state.relations.iter().map(|r| (r.oid, r.moved)).collect();
-            if let Some(rows) = self.watch.coverage.audit(layout, moved, now) {
+            let told = self.watch.coverage.audit(layout, moved, now);
+            match self.watch.coverage.suspicion(&state.table) {
+                Suspicion::Unknown => {}
+                Suspicion::None => self.context.observer.set_suspected(&state.table, None),
+                Suspicion::Rows(rows) => self.context.observer.set_suspected(&state.table, Some(rows)),
+            }
+            if let Some(rows) = told {
                 self.context.observer.report(Observation::Warning {
                     what: "rows changed and no trigger told of it",
                     detail: format!(
@@ -302,7 +327,8 @@ impl Live<'_> {
         // A new chunk of a hypertable is born with the triggers and with the row that needs it.
         let grows = |table: &str| look.states.iter().any(|s| s.hypertable && s.table.to_string() == table);
         let differs = |table: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>| {
-            old != new && !(grows(table) && old.iter().all(|(oid, file)| new.get(oid) == Some(file)))
+            let gone = old.iter().any(|(oid, old)| new.get(oid).is_none_or(|new| differ(old, new)));
+            gone || !grows(table) && old.len() != new.len()
         };
         // A table that was not there before is a matter of unproven edges, not of changed rows.
         let changed: Vec<&String> = before
@@ -319,7 +345,10 @@ impl Live<'_> {
         let names: Vec<&str> = changed.iter().map(|s| s.as_str()).collect();
         (
             forms,
-            format!("partitions or files of {} changed: attach, detach, swap, rewrite or truncate", names.join(", ")),
+            format!(
+                "partitions, files or triggers of {} changed: attach, detach, swap, rewrite, truncate, or a trigger that was away",
+                names.join(", ")
+            ),
         )
     }
 
@@ -341,5 +370,31 @@ impl Live<'_> {
             self.watch.refused.insert((table, cache), why);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::differ;
+
+    #[test]
+    fn a_trigger_that_was_away_differs_and_one_that_comes_or_goes_does_not() {
+        for (old, new, expected) in [
+            ("1 |is=7.8 us=9.8", "1 |is=7.8 us=9.8", false),
+            ("1 |is=7.8 us=9.8", "2 |is=7.8 us=9.8", true),
+            ("1 5|is=7.8", "1 6|is=7.8", true),
+            // Disabled and enabled again, then dropped and made again.
+            ("1 |is=7.8 us=9.8", "1 |is=7.8 us=9.44", true),
+            ("1 |is=7.8 us=9.8", "1 |is=7.8 us=10.44", true),
+            // Disabled now, enabled later: its edges are dead meanwhile.
+            ("1 |is=7.8 us=9.8", "1 |is=7.8", false),
+            ("1 |is=7.8", "1 |is=7.8 us=9.44", false),
+            // As earlier versions wrote it.
+            ("1 5", "1 5|is=7.8", false),
+            ("1 5", "2 5|is=7.8", true),
+            ("1 ", "1 |", false),
+        ] {
+            assert_eq!(differ(old, new), expected, "{old} → {new}");
+        }
     }
 }

@@ -20,7 +20,21 @@ struct Watched {
     moved: Moved,
     /// When a journal row of it was last read, or when watching began.
     seen: Instant,
-    told: bool,
+    /// A row was read since watching began, so that what was said before is over.
+    heard: bool,
+    /// How many rows were told of since.
+    told: Option<u64>,
+}
+
+/// What is held against a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspicion {
+    /// Watching has begun, and nothing has come since: what an earlier session said stands.
+    Unknown,
+    /// Its captures work.
+    None,
+    /// So many rows moved in silence.
+    Rows(u64),
 }
 
 /// What is known about every table.
@@ -33,20 +47,20 @@ impl Coverage {
     /// A journal row of this table was read.
     pub fn saw(&mut self, table: &TableName, now: Instant) {
         if let Some(watched) = self.tables.get_mut(table) {
-            (watched.seen, watched.told) = (now, false);
+            (watched.seen, watched.heard, watched.told) = (now, true, None);
         }
     }
 
     /// Captures were lost and counted: what moves now is explained by them.
     pub fn saw_all(&mut self, now: Instant) {
-        self.tables.values_mut().for_each(|w| (w.seen, w.told) = (now, false));
+        self.tables.values_mut().for_each(|w| (w.seen, w.heard, w.told) = (now, true, None));
     }
 
     /// Compares with the last look. Returns how many rows moved that a capture should have told of; once, until a journal row of the table
     /// comes again.
     pub fn audit(&mut self, layout: &Layout, moved: Moved, now: Instant) -> Option<u64> {
         let Some(watched) = self.tables.get_mut(&layout.table) else {
-            self.tables.insert(layout.table.clone(), Watched { moved, seen: now, told: false });
+            self.tables.insert(layout.table.clone(), Watched { moved, seen: now, heard: false, told: None });
             return None;
         };
         // A relation that is new comes with its past, and statistics that were reset begin anew: neither is a movement.
@@ -65,11 +79,21 @@ impl Coverage {
             [inserted, updated, deleted].into_iter().zip(captured).filter(|(_, c)| *c).map(|(n, _)| n).sum()
         };
         watched.moved = moved;
-        if rows == 0 || watched.told || now.saturating_duration_since(watched.seen) < QUIET {
+        if rows == 0 || watched.told.is_some() || now.saturating_duration_since(watched.seen) < QUIET {
             return None;
         }
-        watched.told = true;
+        watched.told = Some(rows);
         Some(rows)
+    }
+
+    /// What stands against a table now.
+    #[must_use]
+    pub fn suspicion(&self, table: &TableName) -> Suspicion {
+        match self.tables.get(table) {
+            Some(Watched { told: Some(rows), .. }) => Suspicion::Rows(*rows),
+            Some(Watched { heard: true, .. }) => Suspicion::None,
+            _ => Suspicion::Unknown,
+        }
     }
 }
 
@@ -113,6 +137,24 @@ mod tests {
     fn rows_that_move_in_silence_are_told_of_once() {
         let looks = [STILL, STILL, STILL, &[[8, 5, 5]], &[[9, 5, 5]]];
         assert_eq!(run(false, &looks, &[]), [None, None, None, Some(3), None]);
+    }
+
+    #[test]
+    fn a_suspicion_stands_until_a_journal_row_comes() {
+        let (layout, begin) = (layout(false), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut coverage = Coverage::default();
+        let mut look = |inserted, seconds, row: Option<u64>| {
+            if let Some(row) = row {
+                coverage.saw(&layout.table, at(row));
+            }
+            coverage.audit(&layout, BTreeMap::from([(1, [inserted, 0, 0])]), at(seconds));
+            coverage.suspicion(&layout.table)
+        };
+        assert_eq!(look(0, 0, None), Suspicion::Unknown);
+        assert_eq!(look(3, 70, None), Suspicion::Rows(3));
+        assert_eq!(look(4, 100, None), Suspicion::Rows(3));
+        assert_eq!(look(5, 130, Some(120)), Suspicion::None);
     }
 
     #[test]

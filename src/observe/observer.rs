@@ -6,10 +6,10 @@ use super::limit::{Flood, Repeats};
 use super::log;
 use super::metrics::{Format, Metrics};
 use super::notices::{self, Notice, condition_code, condition_words, crate_version};
-use super::status::{Book, EdgeId, ProbeStatus, Reason, StatusReport, edges_of};
+use super::status::{Book, EdgeId, ProbeStatus, Reason, StatusReport, edges_of, suspect};
 use super::tail::{Tail, TailLine};
 use super::words;
-use crate::config::model::{Config, Log, LogKeys, Mode};
+use crate::config::model::{Config, Log, LogKeys, Mode, TableName};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -45,6 +45,7 @@ struct State {
     position: Option<String>,
     probe: Option<ProbeStatus>,
     journal_rows: Option<u64>,
+    suspected: BTreeMap<TableName, (u64, SystemTime)>,
     beat: Now,
     repeats: Repeats,
     flood: Flood,
@@ -83,6 +84,7 @@ impl Observer {
                 position: None,
                 probe: None,
                 journal_rows: None,
+                suspected: BTreeMap::new(),
                 beat: now,
                 repeats: Repeats::default(),
                 flood: Flood::default(),
@@ -112,6 +114,7 @@ impl Observer {
             _ => true,
         });
         self.0.metrics.conditions(state.conditions.keys().cloned());
+        state.suspected.retain(|table, _| edges.keys().any(|e| e.table == *table));
         state.book.set_edges(edges);
     }
 
@@ -139,6 +142,18 @@ impl Observer {
     pub fn set_journal_rows(&self, rows: u64) {
         self.0.metrics.journal_rows(rows);
         self.state().journal_rows = Some(rows);
+    }
+
+    /// How many rows of a table changed without a capture, by the server's statistics; None: its captures work.
+    pub fn set_suspected(&self, table: &TableName, rows: Option<u64>) {
+        let mut state = self.state();
+        match rows {
+            Some(rows) => {
+                let since = state.suspected.get(table).map_or_else(|| Now::read().wall, |(_, since)| *since);
+                state.suspected.insert(table.clone(), (rows, since));
+            }
+            None => drop(state.suspected.remove(table)),
+        }
     }
 
     /// How full the NOTIFY queue is, 0 to 1.
@@ -301,6 +316,7 @@ impl Observer {
             position: state.position.clone(),
             probe: state.probe.clone(),
             journal_rows: state.journal_rows,
+            suspected: state.suspected.iter().map(suspect).collect(),
             edges: state.book.edges(),
             totals: state.book.totals.clone(),
             lag: state.book.lag(now),

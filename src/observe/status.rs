@@ -67,6 +67,8 @@ pub struct StatusReport {
     pub probe: Option<ProbeStatus>,
     /// Rows in the journal, where it is known.
     pub journal_rows: Option<u64>,
+    /// Tables whose rows changed though no trigger told of it, by the server's statistics; until a change of theirs is captured.
+    pub suspected: Vec<Suspect>,
     /// The edges, sorted by table and cache.
     pub edges: Vec<EdgeStatus>,
     /// Sums over all statements.
@@ -75,6 +77,21 @@ pub struct StatusReport {
     pub lag: Option<Lag>,
     /// The last flushes, newest first.
     pub flushes: Vec<Flush>,
+}
+
+/// A table whose rows changed without a capture: a suspicion, since transactions that were rolled back count too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suspect {
+    /// The table.
+    pub table: String,
+    /// How many rows, by the server's statistics.
+    pub rows: u64,
+    /// Since when it is known.
+    pub since: String,
+}
+
+pub(super) fn suspect((table, (rows, since)): (&TableName, &(u64, SystemTime))) -> Suspect {
+    Suspect { table: table.to_string(), rows: *rows, since: rfc3339(*since) }
 }
 
 /// A reason for not being ready.

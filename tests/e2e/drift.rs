@@ -76,4 +76,43 @@ fn rows_that_change_behind_the_triggers_are_suspected_and_nothing_is_flushed() {
         }
         w.wait_line(mark, &["rows changed and no trigger told of it"]);
     });
+    let suspected = || w.pgevict(&["status", "-o", "json"]).exits(0).json()["suspected"].clone();
+    let found = suspected();
+    assert!(found[0]["table"] == "users" && found[0]["rows"].as_u64() > Some(0), "{found}");
+    let page = w.pgevict(&["status"]).exits(0).out;
+    assert!(page.contains("suspected  users:"), "{page}");
+    // A change that is captured ends it.
+    w.check("UPDATE users SET name = 'n' WHERE id = 1", &["user:1"]);
+    w.daemon(|d| d.signal(Signal::SIGHUP));
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while suspected().as_array().is_none_or(|list| !list.is_empty()) {
+        assert!(std::time::Instant::now() < deadline, "still suspected");
+    }
+}
+
+/// Between two audits nobody sees that it was away; its row in the catalog is another one since.
+#[test]
+fn a_trigger_that_was_away_between_two_audits_flushes_its_table_once() {
+    let w = world();
+    w.check_after("an audit", &[], || w.daemon(|d| d.signal(Signal::SIGHUP)));
+    let definition = w.value(
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'zz_pgevict_u' AND tgrelid = 'users'::regclass",
+    );
+    for (begin, end) in [
+        ("ALTER TABLE users DISABLE TRIGGER zz_pgevict_u", "ALTER TABLE users ENABLE TRIGGER zz_pgevict_u"),
+        ("DROP TRIGGER zz_pgevict_u ON users", definition.as_str()),
+    ] {
+        w.refill();
+        let mark = w.mark();
+        w.sql(&format!("BEGIN; {begin}; UPDATE users SET name = name || '.' WHERE id = 1; {end}; COMMIT"));
+        w.daemon(|d| d.signal(Signal::SIGHUP));
+        w.wait_line(mark, &["flush of user", "a trigger that was away"]);
+        w.wait_gone(&["user:1", "user:2"]);
+        w.drain();
+        assert_eq!(w.missing(), ["user:1".to_owned(), "user:2".to_owned()].into());
+        w.check_after("a migration that finds everything in place, and a restart", &[], || {
+            w.apply();
+            w.restart();
+        });
+    }
 }

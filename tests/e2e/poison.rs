@@ -86,6 +86,11 @@ fn rows_of_absurd_size_or_time_are_survived() {
     // 80 MB that PostgreSQL stores as one: it is not even sent.
     w.check(&row("now()", "ARRAY[ARRAY['0', repeat('x', 80000000)]]", "NULL"), &USERS);
     assert!(w.value("SELECT why FROM pgevict.poison").contains("80000001 bytes"));
+    // More than a page holds, in one row: it goes alone, and what is behind it too. Subscripts may begin anywhere.
+    let large =
+        "ARRAY[ARRAY['0', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 40000) n)], ARRAY['0', '1']]";
+    w.check(&format!("{}; {}", row("now()", large, "NULL"), row("now()", "'{{0,2}}'", "NULL")), &USERS);
+    w.check(&row("now()", "'[0:0][5:6]={{0,1}}'", "NULL"), &["user:1"]);
     w.check(&row("'infinity'", "'{{0,1}}'", "NULL"), &["user:1"]);
     w.check(&row("'-infinity'", "'{{0,2}}'", "NULL"), &["user:2"]);
     w.check(&row("'294000-01-01'", "'{{0,2}}'", "repeat('n', 3000000)"), &["user:2"]);

@@ -163,7 +163,7 @@ impl World {
         self.refill();
     }
 
-    fn refill(&self) {
+    pub(crate) fn refill(&self) {
         let mut redis = self.redis();
         for key in self.universe.borrow().iter() {
             redis.set::<_, _, ()>(key, "cached").unwrap();

@@ -58,6 +58,8 @@ pub struct Relation {
     pub filenode: Option<u32>,
     /// The transactions that made it a partition or child; others mean that it was away. None: it is neither.
     pub joined: Option<String>,
+    /// Its sound triggers: which → the row of the catalog that makes it. Another row means that it was away.
+    pub triggers: BTreeMap<String, String>,
     /// Rows ever inserted, updated and deleted, by the server's statistics: rolled-back ones too, and some seconds late.
     pub moved: [i64; 3],
 }
@@ -155,7 +157,10 @@ impl Context<'_> {
             return state;
         }
         let (intact, broken_functions) = self.functions(capture);
-        let broken_triggers = triggers(capture, found, &self.settings.schema);
+        let (broken_triggers, sound) = triggers(capture, found, &self.settings.schema);
+        for relation in &mut state.relations {
+            relation.triggers = sound.get(&relation.oid).cloned().unwrap_or_default();
+        }
         // Some older layout may be installed, intact: its edges that are wanted still are live.
         let serving = intact.as_ref();
         state.installed_layout = serving.map(Layout::id).or_else(|| {
@@ -260,6 +265,7 @@ fn blank(layout: &Layout, found: &Found) -> TableState {
         name: r.name.clone(),
         filenode: r.filenode,
         joined: r.joined.clone(),
+        triggers: BTreeMap::new(),
         moved: r.moved,
     };
     TableState {
@@ -302,8 +308,11 @@ struct BrokenTrigger {
     what: String,
 }
 
-fn triggers(capture: &Capture, found: &Found, schema: &str) -> Vec<BrokenTrigger> {
-    let mut out = Vec::new();
+/// Sound triggers, as [`Relation::triggers`], of each relation.
+type Sound = BTreeMap<u32, BTreeMap<String, String>>;
+
+fn triggers(capture: &Capture, found: &Found, schema: &str) -> (Vec<BrokenTrigger>, Sound) {
+    let (mut out, mut sound) = (Vec::new(), Sound::new());
     let hypertable = found.hypertable == Some(true);
     for relation in found.relations.iter().flatten() {
         let root = Some(relation.oid) == found.root;
@@ -327,12 +336,16 @@ fn triggers(capture: &Capture, found: &Found, schema: &str) -> Vec<BrokenTrigger
                 Some(t) if t.enabled != trigger.enabled.to_string() => {
                     format!("is enabled as {}, not as {}", t.enabled, trigger.enabled)
                 }
-                Some(_) => continue,
+                Some(t) => {
+                    let which = format!("{}{}", trigger.op.letter(), trigger.level.letter());
+                    sound.entry(relation.oid).or_default().insert(which, t.made.clone());
+                    continue;
+                }
             };
             out.push(BrokenTrigger { op: trigger.op, object: format!("trigger {name} on {}", relation.name), what });
         }
     }
-    out
+    (out, sound)
 }
 
 /// `pg_trigger.tgtype` (1 row, 4 insert, 8 delete, 16 update, 32 truncate) and the names of the transition tables.

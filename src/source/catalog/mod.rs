@@ -53,6 +53,7 @@ struct FoundTrigger {
     enabled: String,
     old: Option<String>,
     new: Option<String>,
+    made: String,
 }
 
 /// What is installed, as the first row of `sql/catalog.sql` shows it.
