@@ -123,8 +123,14 @@ enum Event {
 }
 
 impl Live<'_> {
-    /// Delivers until something ends the session.
-    pub(super) async fn run(mut self) -> Ended {
+    /// Delivers until something ends the session. Says also what configuration it ended with: a reload may have kept the
+    /// session, and the next one must not go back behind it.
+    pub(super) async fn run(mut self) -> (Ended, Arc<Config>) {
+        let ended = self.deliver_until_ended().await;
+        (ended, self.config)
+    }
+
+    async fn deliver_until_ended(&mut self) -> Ended {
         loop {
             let event = self.next_event().await;
             let now = Instant::now();
@@ -150,7 +156,10 @@ impl Live<'_> {
             if let Err(ended) = step {
                 // A reload that was asked for outlives the session that dies while it drains.
                 return match (self.draining.take(), ended) {
-                    (Some(reload @ Ended::Reload(_)), Ended::Down(..) | Ended::Moved(_) | Ended::TooOld) => reload,
+                    (
+                        Some(reload @ Ended::Reload(_)),
+                        Ended::Down(..) | Ended::Moved(_) | Ended::TooOld | Ended::Newer(..),
+                    ) => reload,
                     (_, ended) => self.explained(ended),
                 };
             }

@@ -107,7 +107,11 @@ pub async fn run(context: &Context, mut config: Arc<Config>) -> End {
         let ended = match open(context, &config, force.take(), seen.as_ref(), leading.take(), trust).await {
             Ok(mut live) => {
                 let ended = match dismiss(&mut live, &mut dismissed).await {
-                    Ok(()) => live.run().await,
+                    Ok(()) => {
+                        let (ended, last) = live.run().await;
+                        config = last;
+                        ended
+                    }
                     Err(ended) => ended,
                 };
                 broken = matches!(ended, Ended::Down(..));

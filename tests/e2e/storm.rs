@@ -159,3 +159,21 @@ fn a_reload_is_not_forgotten_when_its_drain_fails() {
     refuse("0");
     w.wait_line(mark, &["\"event\":\"reloaded\""]);
 }
+
+/// A reload may keep the session; the sessions after it go on with the new configuration all the same.
+#[test]
+fn a_reload_outlives_the_session_that_it_kept() {
+    let w = world();
+    let mark = w.mark();
+    w.write_config(&CONFIG.replace("user:{id}", "person:{id}"));
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGHUP));
+    w.wait_line(mark, &["\"event\":\"reloaded\""]);
+    w.wait_line(mark, &["once more after"]);
+    let mark = w.mark();
+    w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgevict%'");
+    w.wait_line(mark, &["\"event\":\"resumed\""]);
+    w.fill(&["person:1", "user:1"]);
+    w.sql("UPDATE users SET name = 'x' WHERE id = 1");
+    w.wait_gone(&["person:1"]);
+    assert_eq!(w.missing(), ["person:1".to_owned()].into());
+}

@@ -91,13 +91,14 @@ pub(crate) fn quiet_end(stage: &Stage, trace: &Trace, options: &Options, report:
     let Some((db, mut redis)) = stage.both() else { return };
     let bystander = format!("list:{}:a", literal("bystander"));
     let _ = redis.set::<_, _, ()>(&bystander, "x");
+    // Where the other one led, this one takes over first; that takes it 3 s of sleep.
+    if let Err(how) = stage.end(1, Signal::SIGTERM) {
+        trace.harm(how);
+    }
+    if let Err(why) = wait_ready(stage, Instant::now() + CONVERGENCE) {
+        return trace.harm(format!("not ready in calm: {why}"));
+    }
     for knock in 0..options.knocks {
-        if knock == 0
-            && stage.runs(1)
-            && let Err(how) = stage.end(1, Signal::SIGTERM)
-        {
-            trace.harm(how);
-        }
         if knock % 20 == 10 {
             if let Err(how) = stage.end(0, Signal::SIGTERM) {
                 trace.harm(how);
