@@ -207,8 +207,10 @@ pub(crate) fn storm(options: &Options) -> Report {
     report.staleness = format!("  {} versioned reads\n{}", count(&trace.counts.reads), trace.staleness());
     let rows = stage.db().and_then(|db| db.value("SELECT count(*) FROM pgevict.journal").ok().flatten());
     report.journal_rows = rows.and_then(|n| n.parse().ok()).unwrap_or(0);
-    if let Some(path) = std::env::var_os("STORM_LOG") {
-        std::fs::write(path, stage.logs()).unwrap();
+    for (variable, text) in [("STORM_LOG", stage.logs()), ("STORM_READS", trace.stale_reads())] {
+        if let Some(path) = std::env::var_os(variable) {
+            std::fs::write(path, text).unwrap();
+        }
     }
     report
 }

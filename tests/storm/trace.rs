@@ -167,6 +167,14 @@ impl Trace {
         out
     }
 
+    /// The same, a line a stale read, for a table over several storms.
+    pub(crate) fn stale_reads(&self) -> String {
+        let behind = lock(&self.behind);
+        let of =
+            |(name, late): (&&str, &Vec<f64>)| late.iter().map(|ms| format!("{name}\t{ms:.1}\n")).collect::<String>();
+        behind.iter().map(of).collect()
+    }
+
     /// How often each fault was drawn.
     pub(crate) fn faults(&self) -> BTreeMap<&'static str, u32> {
         let mut all = BTreeMap::new();
