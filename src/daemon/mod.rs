@@ -32,6 +32,7 @@ use crate::observe::event::{Condition, FlushReason, Observation, Server};
 use crate::source::session::Candidate;
 use control::Control;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -54,8 +55,9 @@ pub struct Context {
     pub stop: CancellationToken,
     /// What operators ask.
     pub control: Mutex<mpsc::Receiver<Control>>,
-    /// `run --adopt`: without a position, take the present caches as fresh.
-    pub adopt: bool,
+    /// `run --adopt`: without a position, take the present caches as fresh. Only until a session has begun: a position that
+    /// is missing after that was lost, and with it what the caches lack.
+    pub adopt: AtomicBool,
 }
 
 /// Why a session ended.

@@ -31,6 +31,7 @@ use crate::source::session::{Candidate, Session, Unfit};
 use crate::source::side::Side;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// NOTIFY arrives in milliseconds; a server that is so busy that it takes longer is tried again.
@@ -94,7 +95,8 @@ pub(super) async fn open<'a>(
         Some(record) => doubt(record, &session, &side, config).await?,
     };
     let doubt = force.or(doubt);
-    let adopted = context.adopt && record.is_none() && matches!(doubt, Some(FlushReason::NoPosition));
+    let adopts = context.adopt.load(Ordering::Relaxed);
+    let adopted = adopts && record.is_none() && matches!(doubt, Some(FlushReason::NoPosition));
     let mut next = record.clone().filter(|_| doubt.is_none()).unwrap_or_else(|| {
         let mut fresh = Record::new(identity.db.clone(), identity.timeline.clone(), identity.sentinel.clone());
         // 0 where nothing is known: a capture that was lost before may belong to a transaction that is still open, and
@@ -179,6 +181,7 @@ pub(super) async fn open<'a>(
     let look = live.first_look().await?;
     live.guard(doubt.is_some()).await?;
     live.begin(look, doubt, adopted).await?;
+    context.adopt.store(false, Ordering::Relaxed);
     // Nothing is ready before a probe has arrived; it begins with the session's first turn.
     observer.condition(Condition::Probe, Some(PROBE_UNDER_WAY.into()));
     observer.report(Observation::Resumed { position: live.seen.to_string() });

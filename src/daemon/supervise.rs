@@ -7,6 +7,7 @@ use crate::config::model::Config;
 use crate::observe::event::Observation;
 use crate::observe::{LogHandle, Observer};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,7 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
         observer: observer.clone(),
         stop: CancellationToken::new(),
         control: Mutex::new(receiver),
-        adopt: options.adopt,
+        adopt: AtomicBool::new(options.adopt),
     });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -83,6 +83,18 @@ fn the_first_start_with_adopt_takes_the_caches_as_fresh() {
     w.check(CHANGE, &["user:1"]);
 }
 
+#[test]
+fn a_position_that_is_lost_later_is_flushed_under_adopt_too() {
+    let w = World::new(&setup(Delivery::Journal));
+    w.apply();
+    w.start_with(&["--adopt"]);
+    w.wait_position();
+    cached(&w);
+    redis::cmd("DEL").arg("{pgevict}:position").exec(&mut w.redis()).unwrap();
+    // No change asks for it: what changed since the position that was lost is not known.
+    w.wait_gone(&["user:1"]);
+}
+
 fn a_reload_takes_the_new_file_and_a_bad_file_changes_nothing(delivery: Delivery) {
     let w = World::running(&setup(delivery));
     cached(&w);
