@@ -13,7 +13,7 @@ use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Misfit, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::{Kind, Rendered};
-use crate::sink::position::portions;
+use crate::sink::position::{MOST_KEYS, portions};
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -296,7 +296,7 @@ impl Live<'_> {
 
     /// Deletes exact keys and tells their askers.
     async fn delete(&mut self, keys: Keys) -> Step {
-        for chunk in portions(&keys.list, |(key, _)| key.len()) {
+        for chunk in portions(&keys.list, MOST_KEYS, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             // One answer of a slow Redis is bounded by less than the watchdog's patience; a page of them is not.
@@ -426,7 +426,7 @@ mod tests {
             let expected: std::collections::BTreeSet<Vec<u8>> = named.iter().map(|k| k.clone().into_bytes()).collect();
             prop_assert_eq!(once, expected.into_iter().collect::<Vec<_>>());
             let mut answered = vec![0; named.len()];
-            for chunk in portions(&keys.list, |(key, _)| key.len()) {
+            for chunk in portions(&keys.list, MOST_KEYS, |(key, _)| key.len()) {
                 for (key, askers) in chunk {
                     for asker in askers {
                         let Asker::Statement { slot, .. } = asker else { panic!("{asker:?}") };

@@ -5,7 +5,7 @@ use super::passes::{Lane, Wanted};
 use super::statements::Asker;
 use crate::config::model::OverLimit;
 use crate::observe::event::{Condition, Observation, Outcome};
-use crate::sink::position::portions;
+use crate::sink::position::{MOST_FOUND, portions};
 use crate::sink::scan::Found;
 use std::time::Instant;
 
@@ -66,7 +66,7 @@ impl Live<'_> {
                 gone.push((key, which));
             }
         }
-        for chunk in portions(&gone, |(key, _)| key.len()) {
+        for chunk in portions(&gone, MOST_FOUND, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             self.leaving(&names);
             let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
@@ -123,7 +123,7 @@ impl Live<'_> {
                 self.refuse(&wanted.askers, &wanted.pattern, wanted.matched).await?;
                 return Ok(Outcome::Refused(wanted.matched));
             }
-            for chunk in portions(&held, Vec::len) {
+            for chunk in portions(&held, MOST_FOUND, Vec::len) {
                 let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
                 self.leaving(&names);
                 let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;

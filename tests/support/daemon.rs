@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 /// The binary under test with a clean environment: what the developer has set must not reach it.
 pub(crate) fn pgevict(args: &[&str], env: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgevict"));
+    // Another build of the same: `BINARY=target/release/pgevict` for figures that an unoptimised one cannot reach.
+    let built = std::env::var_os("BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pgevict").into());
+    let mut command = Command::new(built);
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("NO_COLOR", "1");
     if cfg!(feature = "planted") {
         // The bug on purpose that this test must catch (tests/storm/mutants.rs).
