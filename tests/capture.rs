@@ -3,6 +3,8 @@
 #[path = "capture/support.rs"]
 mod support;
 
+#[path = "capture/algebra.rs"]
+mod algebra;
 #[path = "capture/command.rs"]
 mod command;
 #[path = "capture/degrade.rs"]
