@@ -90,7 +90,8 @@ fn machine() -> String {
         "<sub>{}; {cores} × {model}, {} GiB, Linux {}; load of the 15 minutes before {load}; {}; {}; {}</sub>\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         kb >> 20,
-        said("uname", &["-r"]),
+        // What a distribution or a provider adds to the version says nothing here.
+        said("uname", &["-r"]).split('-').next().unwrap_or_default(),
         said(&bin.join("postgres").to_string_lossy(), &["--version"]),
         said(&redis.to_string_lossy(), &["--version"]).split(" sha").next().unwrap_or_default(),
         said("rustc", &["--version"]),

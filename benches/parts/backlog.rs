@@ -30,6 +30,7 @@ pub(super) fn run() -> Section {
     let npm = Peer::install();
 
     let (mut rates, mut peaks, mut one_by_one, mut peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
     let mut shares: [Vec<f64>; 3] = Default::default();
     for _ in 0..ROUNDS {
         redis.ask(&["DEBUG", "POPULATE", &CHANGES.to_string(), "item", "1"]);
@@ -38,6 +39,7 @@ pub(super) fn run() -> Section {
             site.db.sql(&waiting(&template, from, from + BATCH - 1));
         }
         site.db.sql("CHECKPOINT");
+        bytes.push(site.db.number("SELECT pg_total_relation_size('pgevict.journal')") / f64::from(CHANGES));
         let own = full - i64::from(CHANGES);
         let redis_before = process::cpu(redis_pid);
         site.begin();
@@ -91,6 +93,7 @@ pub(super) fn run() -> Section {
         format!("its PostgreSQL session {} µs, Redis {} µs", spent(1), spent(2)),
     );
     section.goal("resident at its highest", format!("{} MB", figure(peak)), String::new(), "≤ 60 MB", peak <= 60.0);
+    section.step("journal on disk", format!("{} bytes a change, index included", figure(bytes[0])), String::new());
     section.note(format!(
         "{CHANGES} journal rows of one-row statements, as the trigger writes them, every one with a key of its own that is cached; copied by \
          `INSERT … SELECT` in {} transactions while the daemon was down. The others get {EVENTS} notifications of one statement. {ROUNDS} rounds.",

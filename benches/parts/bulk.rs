@@ -3,7 +3,7 @@
 use crate::baselines::{Baseline, row_trigger};
 use crate::numbers::{factor, figure, median, median_ratio};
 use crate::report::Section;
-use crate::stage::{Db, Resp, Site, address, postgres, redis};
+use crate::stage::{Db, Resp, Site, address, postgres, process, redis};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 5;
@@ -21,6 +21,7 @@ pub(super) fn run() -> Section {
     site.settle();
     let mut redis = Resp::connect(&address(&server));
     let mut took: [Vec<f64>; 3] = Default::default();
+    let mut cost: [Vec<f64>; 3] = Default::default();
     let mut gone = Vec::new();
     for round in 0..ROUNDS {
         for turn in 0..3 {
@@ -28,9 +29,11 @@ pub(super) fn run() -> Section {
             let db = if which == 2 { &site.db } else { &dbs[which] };
             db.sql("VACUUM items");
             let own = fill(&mut redis);
-            let begun = Instant::now();
+            let (pid, begun) = (db.pid(), Instant::now());
+            let before = process::cpu(pid);
             db.sql(ALL);
             let committed = Instant::now();
+            cost[which].push((process::cpu(pid) - before).as_secs_f64());
             took[which].push((committed - begun).as_secs_f64());
             if which == 2 {
                 let end = redis.wait_size(own, Duration::from_secs(60)).expect("the keys go");
@@ -47,15 +50,29 @@ pub(super) fn run() -> Section {
         redis.wait_size(own, Duration::from_secs(60)).map(|end| (end - committed).as_secs_f64() * 1000.0)
     };
     let mut section = Section::default();
-    let spell = |which: usize| format!("{} ms", figure(median(&took[which]) * 1000.0));
+    let spell = |which: usize| {
+        let of = |times: &[f64]| figure(median(times) * 1000.0);
+        format!("{} ms, {} ms of processor time", of(&took[which]), of(&cost[which]))
+    };
+    let processor = |which: usize| factor(median_ratio(&cost[which], &cost[0]));
     section.step("no trigger", spell(0), "1".into());
     let rows = median_ratio(&took[1], &took[0]);
-    section.step("row trigger and `pg_notify`", spell(1), format!("{} no trigger", factor(rows)));
+    section.step(
+        "row trigger and `pg_notify`",
+        spell(1),
+        format!("{} no trigger, {} its processor time", factor(rows), processor(1)),
+    );
     let ours = median_ratio(&took[2], &took[0]);
-    section.goal("pgevict", spell(2), format!("{} no trigger", factor(ours)), "≤ 1.15 × no trigger", ours <= 1.15);
+    section.goal(
+        "pgevict",
+        spell(2),
+        format!("{} no trigger, {} its processor time", factor(ours), processor(2)),
+        "≤ 1.15 × no trigger",
+        ours <= 1.15,
+    );
     let last = median(&gone);
     let other = common.map_or("over 60 s".to_owned(), |c| format!("{} ms", figure(c)));
-    let compared = format!("{other} by the common design, first deletes before the last notification included");
+    let compared = format!("{other} by the common design");
     section.goal(
         "from commit until all 10 000 keys are gone",
         format!("{} ms", figure(last)),
@@ -65,7 +82,7 @@ pub(super) fn run() -> Section {
     );
     section.note(format!(
         "One `UPDATE` of 300 000 rows whose keys have 10 000 distinct values, {ROUNDS} rounds, the daemon running. The row trigger ran \
-         without anybody listening, but for one round more."
+         without anybody listening, but for one round more. Its keys go early: 30 rows share each, and the first one deletes it."
     ));
     section
 }

@@ -40,6 +40,8 @@ pub(super) fn run() -> Section {
     let names = ["none", "empty", "bare", "common", "stopped", "draining"];
     let pgbench = Pgbench::new(ONE_ROW);
     let mut tps: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
+    // What the sessions of a slice cost, once they have ended: unlike the rate it does not depend on who else is on the cores.
+    let mut cost: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     let (mut behind, mut micros) = (Vec::new(), Vec::new());
     // Every backend compiles its functions once, and the first slice extends the files: not counted.
     for name in names {
@@ -50,8 +52,9 @@ pub(super) fn run() -> Section {
             let which = (turn + round) % names.len();
             draining.drained(MARK, MARKED);
             let before = process::cpu(draining.pid());
-            let rate = pgbench.run(&postgres, names[which], SECONDS);
+            let (rate, micros_each) = pgbench.cost(&postgres, &draining.db, names[which], SECONDS);
             tps[which].push(rate);
+            cost[which].push(micros_each);
             if names[which] == "draining" {
                 behind.push(ms(draining.drained(MARK, MARKED)));
                 #[expect(clippy::cast_precision_loss, reason = "seconds")]
@@ -61,7 +64,9 @@ pub(super) fn run() -> Section {
     }
     let against = |a: usize, b: usize| median_ratio(&tps[a], &tps[b]);
     let mut section = Section::default();
-    let rate = |which: usize| format!("{} a second", figure(median(&tps[which])));
+    let rate = |which: usize| {
+        format!("{} a second, {} µs of processor time each", figure(median(&tps[which])), figure(median(&cost[which])))
+    };
     section.step("no trigger (a)", rate(0), "1".into());
     section.step(
         "an empty statement trigger with transition tables",
@@ -94,7 +99,8 @@ pub(super) fn run() -> Section {
     );
     section.note(format!(
         "pgbench, `UPDATE` of one row by primary key, 32 clients, prepared, {SECONDS} s a slice, {ROUNDS} rounds; each candidate has its own \
-         database in one cluster. Ratios are medians of the rounds' ratios."
+         database in one cluster. Ratios are medians of the rounds' ratios. With (b) commits wait for \
+         each other, each for its own write to the disk: how deep it falls depends on the disk."
     ));
     section
 }

@@ -49,6 +49,11 @@ impl Db {
         self.value(sql).parse().unwrap_or(0.0)
     }
 
+    /// The process that serves this connection.
+    pub(crate) fn pid(&self) -> u32 {
+        self.value("SELECT pg_backend_pid()").parse().expect("a pid")
+    }
+
     pub(crate) fn prepare(&self, sql: &str) -> Statement {
         self.runtime.block_on(self.client.prepare(sql)).unwrap_or_else(|e| panic!("{e:?}: {sql}"))
     }

@@ -4,11 +4,26 @@ use std::time::Duration;
 
 /// Processor time that it took: independent of who else shares the cores.
 pub(crate) fn cpu(pid: u32) -> Duration {
+    ticks(pid, [11, 12])
+}
+
+/// Processor time of its children that have ended.
+pub(crate) fn cpu_of_the_dead(pid: u32) -> Duration {
+    ticks(pid, [13, 14])
+}
+
+/// Fields behind the name in parentheses, which may hold blanks; user and system time, in hundredths of a second.
+fn ticks(pid: u32, fields: [usize; 2]) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field behind it, in hundredths of a second.
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    let all: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = fields.map(|n| all.get(n).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0));
+    Duration::from_millis((ticks[0] + ticks[1]) * 10)
+}
+
+/// Who started it: of a session's process, the server.
+pub(crate) fn parent(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok()).unwrap_or(0)
 }
 
 /// Resident memory now and at its highest, in MB.
