@@ -180,10 +180,12 @@ pub(super) async fn open<'a>(
     live.read_refused().await?;
     let look = live.first_look().await?;
     live.guard(doubt.is_some()).await?;
-    live.begin(look, doubt, adopted).await?;
-    context.adopt.store(false, Ordering::Relaxed);
     // Nothing is ready before a probe has arrived; it begins with the session's first turn.
     observer.condition(Condition::Probe, Some(PROBE_UNDER_WAY.into()));
+    // What a session before was about to flush is found again, unless another daemon has done it since.
+    observer.condition(Condition::Flushing, None);
+    live.begin(look, doubt, adopted).await?;
+    context.adopt.store(false, Ordering::Relaxed);
     observer.report(Observation::Resumed { position: live.seen.to_string() });
     Ok(live)
 }

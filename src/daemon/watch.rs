@@ -369,6 +369,13 @@ impl Live<'_> {
             self.context.observer.condition(condition, Some(why.clone()));
             self.watch.refused.insert((table, cache), why);
         }
+        // What an earlier session said, too: it may have been dismissed at the daemon that led meanwhile.
+        for (condition, ..) in self.context.observer.conditions() {
+            let Condition::Refused { table, cache } = &condition else { continue };
+            if !self.watch.refused.contains_key(&(table.to_string(), cache.clone())) {
+                self.context.observer.condition(condition, None);
+            }
+        }
         Ok(())
     }
 }

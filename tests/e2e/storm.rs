@@ -177,3 +177,27 @@ fn a_reload_outlives_the_session_that_it_kept() {
     w.wait_gone(&["person:1"]);
     assert_eq!(w.missing(), ["person:1".to_owned()].into());
 }
+
+/// A leader that freezes in the middle of a flush: the other one flushes, and when the first leads again there is nothing
+/// left to be waited for.
+#[test]
+fn a_flush_that_another_daemon_has_finished_keeps_nobody_unready() {
+    let config = "[cache.users]\npattern = \"users:{id}:*\"\nindex = false\n[table.users]\nevict = [\"users\"]\n";
+    let w = World::new(&Setup { config, schema: SCHEMA, ..Setup::default() });
+    w.apply();
+    let fill = "for n = 1, 300000 do redis.call('SET', 'other:' .. n, n) end";
+    redis::cmd("EVAL").arg(fill).arg(0).exec(&mut w.redis()).unwrap();
+    w.start_unready(&[]);
+    w.wait_line(0, &["flush_begun"]);
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGSTOP));
+    let socket = w.config_path().with_file_name("second.sock");
+    let second = w.spawn(&[], &[("PGEVICT_ADMIN__SOCKET", socket.to_str().unwrap())]);
+    second.wait_line(0, &["flush_done"]);
+    w.wait_position();
+    w.daemon(|d| d.signal(nix::sys::signal::Signal::SIGCONT));
+    w.wait_line(0, &["another pgevict leads"]);
+    drop(second);
+    w.wait_ready();
+    let said = w.daemon(|d| d.log().since(0).join("\n"));
+    assert!(!said.contains("flush_done"), "the flush was over before the daemon froze\n{said}");
+}
