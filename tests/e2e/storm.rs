@@ -100,7 +100,7 @@ fn a_capture_lost_before_the_first_start_is_answered_after_its_commit() {
 /// R9: a cursor means nothing to a server that was restarted. The pass is long enough to be cut in its middle.
 #[test]
 fn a_pass_that_lost_its_server_begins_again() {
-    let config = "[cache.users]\npattern = \"users:{id}:*\"\n[table.users]\nevict = [\"users\"]\n";
+    let config = "[cache.users]\npattern = \"users:{id}:*\"\nindex = false\n[table.users]\nevict = [\"users\"]\n";
     let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
     w.wait_position();
     let fill = "for n = 1, 150000 do redis.call('SET', 'other:' .. n, n) end \
