@@ -56,6 +56,8 @@ mod two_daemons;
 mod two_daemons_storm;
 #[path = "e2e/warm.rs"]
 mod warm;
+#[path = "e2e/warm_hand.rs"]
+mod warm_hand;
 #[path = "e2e/warm_http.rs"]
 mod warm_http;
 

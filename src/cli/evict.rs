@@ -186,7 +186,7 @@ fn wish(args: &Args, config: &Config) -> Result<Wish, String> {
     Ok(wish)
 }
 
-fn unknown_cache(name: &str, config: &Config) -> String {
+pub(super) fn unknown_cache(name: &str, config: &Config) -> String {
     let names = || config.caches.iter().map(|c| c.name.as_str());
     match nearest(name, names()) {
         Some(near) => format!("no cache `{name}`: did you mean `{near}`?"),
@@ -212,7 +212,7 @@ fn of_cache(args: &Args, cache: &Cache, config: &Config) -> Result<Wish, String>
     Ok(Wish { targets: prefixes.map(render).collect(), confirm })
 }
 
-fn values<'a>(pairs: &'a [String], cache: &Cache) -> Result<BTreeMap<&'a str, &'a str>, String> {
+pub(super) fn values<'a>(pairs: &'a [String], cache: &Cache) -> Result<BTreeMap<&'a str, &'a str>, String> {
     let holes = cache.template.holes();
     let mut out = BTreeMap::new();
     for pair in pairs {
@@ -233,7 +233,7 @@ fn values<'a>(pairs: &'a [String], cache: &Cache) -> Result<BTreeMap<&'a str, &'
 }
 
 /// Rendering turns a value that a filter cannot work on into `*`; by hand that would delete more than was asked for.
-fn filters_fit(template: &Template, values: &BTreeMap<&str, &str>) -> Result<(), String> {
+pub(super) fn filters_fit(template: &Template, values: &BTreeMap<&str, &str>) -> Result<(), String> {
     for segment in &template.segments {
         let Segment::Hole(hole) = segment else { continue };
         let Some(value) = values.get(hole.name.as_str()) else { continue };

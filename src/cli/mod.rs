@@ -20,6 +20,7 @@ pub mod sql;
 pub mod status;
 pub mod tail;
 pub mod test;
+pub mod warm;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use exit::Exit;
@@ -74,6 +75,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Delete keys by hand
     Evict(evict::Args),
+    /// Fill keys by hand
+    Warm(warm::Args),
     /// Exit 0 if the daemon is ready, 1 if not
     Ready(ready::Args),
     /// Show what the daemon does
@@ -109,6 +112,7 @@ pub fn main() -> Exit {
         Command::Sql(args) => sql::run(args, &cli.common),
         Command::Demo(args) => demo::run(args, &cli.common),
         Command::Evict(args) => evict::run(args, &cli.common),
+        Command::Warm(args) => warm::run(args, &cli.common),
         Command::Ready(args) => ready::run(args, &cli.common),
         Command::Status(args) => status::run(args, &cli.common),
         Command::Tail(args) => tail::run(args, &cli.common),

@@ -118,7 +118,8 @@ pub fn connection(text: &str, environment: &Environment) -> Result<model::PgUrl,
 /// `cache.NAME`, `table.NAME`, `table.NAME.evict`, `table.NAME.lookup.HOLE` and `test`.
 #[must_use]
 pub fn settings() -> Vec<(String, &'static str)> {
-    const ONE_OF_EACH: &str = "[cache.NAME]\nwarm.http = {}\n[table.NAME]\nevict = [{}]\nlookup.HOLE = {}\n[[test]]";
+    const ONE_OF_EACH: &str =
+        "[cache.NAME]\nwarm.http = {}\nwarm.startup = {}\n[table.NAME]\nevict = [{}]\nlookup.HOLE = {}\n[[test]]";
     let environment = Environment::empty();
     let (document, _) = DeTable::parse_recoverable(ONE_OF_EACH);
     let mut reader = Reader::new(ONE_OF_EACH, &environment);

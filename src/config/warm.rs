@@ -63,8 +63,16 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let mut s = Section::local(path, table);
     let sql = s.get(reader, "sql").map(|f| (f.place(), reader.name(f, &s.path("sql"))));
     let http = s.get(reader, "http").map(|f| (f.place(), http::read(reader, &f, s.path("http"))));
-    if let Some(found) = s.get(reader, "on") {
-        on(reader, found, &s.path("on"));
+    let [at_evict, at_start] = match s.get(reader, "on") {
+        Some(found) => on(reader, found, &s.path("on")),
+        None => [Some(place.clone()), None],
+    };
+    let startup_at = s.get(reader, "startup");
+    let startup = startup_at.as_ref().and_then(|f| startup(reader, f, s.path("startup")));
+    if let Some(start) = at_start.as_ref().filter(|_| startup_at.is_none()) {
+        let message = format!("`{}` is missing: which keys are warmed at the start?", s.path("startup.sql"));
+        let help = "such as warm.startup.sql = \"SELECT id FROM users WHERE active\"";
+        reader.error(codes::MISSING, start, message).help.push(help.into());
     }
     let formats = [("json", WarmFormat::Json), ("text", WarmFormat::Text), ("hash", WarmFormat::Hash)];
     let format = s.get(reader, "format").and_then(|f| reader.choice(f, &s.path("format"), &formats));
@@ -72,13 +80,16 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, &s.path("concurrency"), 1..=100));
     let rate = s.get(reader, "max_per_second");
     let rate = rate.and_then(|f| reader.integer(f, &s.path("max_per_second"), 1..=100_000));
-    for later in ["startup", "refresh_at", "only_if_read_within", "schedule"] {
+    for later in ["refresh_at", "only_if_read_within", "schedule"] {
         s.not_built(reader, later);
     }
     let path = s.path("sql");
     s.finish(reader);
     let warm = |refill| CacheWarm {
         refill,
+        at_evict: at_evict.is_some(),
+        at_start: at_start.is_some(),
+        startup: startup.clone(),
         always: always.is_some_and(|a| a.value),
         concurrency: concurrency.map(size),
         max_per_second: rate.map(count),
@@ -122,20 +133,55 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     }
 }
 
-/// What begins a warm-up. Only evictions do yet.
-fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) {
+/// What begins a warm-up: evictions, the daemon's start.
+fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) -> [Option<Place>; 2] {
+    let mut out = [None, None];
     for item in reader.list(found, path).unwrap_or_default() {
         match item.value.as_str() {
-            "evict" => {}
-            later @ ("startup" | "refresh" | "schedule") => {
+            "evict" => out[0] = Some(item.place),
+            "startup" => out[1] = Some(item.place),
+            later @ ("refresh" | "schedule") => {
                 let message = format!("`{path}` with \"{later}\" is designed, but not yet built");
                 reader.error(codes::NOT_BUILT, &item.place, message);
             }
             other => {
                 let near = nearest(other, ["evict", "startup", "refresh", "schedule"]);
-                let message = format!("`{other}` is no occasion: evict");
+                let message = format!("`{other}` is no occasion: evict, startup");
                 reader.push(Problem::error(codes::NOT_A_CHOICE, item.place, message).did_you_mean(near));
             }
+        }
+    }
+    out
+}
+
+/// Reads `startup`: a query without parameters that names keys.
+fn startup<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String) -> Option<Query> {
+    let table = reader.table(found, &path, "a table, such as { sql = \"SELECT id FROM users\" }")?;
+    let place = found.place();
+    let mut s = Section::local(path, table);
+    let sql = s.get(reader, "sql").map(|f| reader.name(f, &s.path("sql")));
+    let path = s.path("sql");
+    s.finish(reader);
+    let Some(sql) = sql else {
+        reader.error(codes::MISSING, &place, format!("`{path}` is missing: which keys?"));
+        return None;
+    };
+    let sql = sql?;
+    match Query::parse(&sql.value) {
+        Ok(query) => match query.parameters.iter().find(|p| *p != VERSION) {
+            None => Some(query),
+            Some(name) => {
+                let at = sql.value.find(&format!(":{name}")).map_or(0..sql.value.len(), |i| i..i + 1 + name.len());
+                let place = reader.inside(&sql.place, &sql.value, at);
+                let message = format!("`{path}` names the keys: nothing is known before but `:version`");
+                reader.error(codes::WARM_PARAMETER, &place, message);
+                None
+            }
+        },
+        Err(QueryError { at, problem }) => {
+            let place = reader.inside(&sql.place, &sql.value, at);
+            reader.error(codes::WARM_SQL, &place, format!("`{path}`: {problem}"));
+            None
         }
     }
 }

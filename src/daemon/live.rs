@@ -283,7 +283,12 @@ impl Live<'_> {
         let enforced = self.config.mode == crate::config::model::Mode::Enforce;
         let trusted = self.trust.earned(self.ledger.settled(), now);
         let proven = self.proven || self.journal.is_none();
-        self.position.vouch(enforced && proven && trusted && !self.flushes.under_way());
+        let vouched = enforced && proven && trusted && !self.flushes.under_way();
+        self.position.vouch(vouched);
+        // Not before the first flush is over, which would take it again.
+        if vouched && !self.context.warmed.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            self.warmer.begin_startup();
+        }
         let greets = trusted && self.trust.is_silent();
         if now >= self.next_heartbeat || greets {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;

@@ -21,7 +21,7 @@ mod statements;
 pub mod supervise;
 pub mod systemd;
 mod trust;
-mod warmer;
+pub mod warmer;
 mod watch;
 
 use crate::config::model::Config;
@@ -58,6 +58,8 @@ pub struct Context {
     /// `run --adopt`: without a position, take the present caches as fresh. Only until a session has begun: a position that
     /// is missing after that was lost, and with it what the caches lack.
     pub adopt: AtomicBool,
+    /// What is warmed at the start has been begun: once a process, whatever becomes of its sessions.
+    pub warmed: AtomicBool,
 }
 
 /// Why a session ended.

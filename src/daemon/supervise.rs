@@ -52,6 +52,7 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
         stop: CancellationToken::new(),
         control: Mutex::new(receiver),
         adopt: AtomicBool::new(options.adopt),
+        warmed: AtomicBool::new(false),
     });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -3,6 +3,7 @@
 //! Its connections are its own. What it cannot do is counted and left to the next reader: a key that is absent is never wrong.
 //! The database and the applications have a queue and limits each: a dead endpoint must not keep queries waiting.
 
+pub mod hand;
 mod store;
 
 use super::live::Live;
@@ -14,20 +15,36 @@ use crate::warm::http::Client;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Store, Word};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A key that was there a moment ago, and is gone because what it says has changed.
 const EVICTED: u32 = 1_000;
 
+/// What nobody has asked for yet: behind everything else.
+const STARTUP: u32 = 1;
+
 /// The session's warmers; they end with it.
-#[derive(Default)]
-pub(super) struct Warmer(Vec<Engine>);
+pub(super) struct Warmer {
+    engines: Vec<Engine>,
+    /// Where `warm.startup.sql` is asked.
+    store: Option<Arc<Store>>,
+    startup: Option<Task>,
+}
 
 /// One queue with its limits, and who works it off.
 struct Engine {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    _task: Task,
+}
+
+/// Ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Shared {
@@ -37,11 +54,13 @@ struct Shared {
     /// Something was offered.
     offered: Notify,
     by: By,
+    /// Who is told instead of the log.
+    heard: Option<mpsc::UnboundedSender<hand::Told>>,
 }
 
 /// Who makes the values.
 enum By {
-    Sql(Box<Store>),
+    Sql(Arc<Store>),
     Http(Client),
 }
 
@@ -66,32 +85,40 @@ fn newest(config: &Config) -> (Option<&str>, &str) {
 impl Warmer {
     /// Begins to warm what the configuration wants warmed. `host` is the session's.
     pub(super) fn start(config: &Arc<Config>, host: &PgHost, observer: &Observer) -> Self {
-        let refills: Vec<&Refill> = config.caches.iter().filter_map(|c| c.warm.as_ref().map(|w| &w.refill)).collect();
-        let mut made: Vec<Result<By, String>> = Vec::new();
-        if refills.iter().any(|r| matches!(r, Refill::Sql { .. })) {
-            made.push(Store::new(config, std::slice::from_ref(host)).map(|store| By::Sql(Box::new(store))));
-        }
-        let https = |r: &&Refill| matches!(r, Refill::Http(http) if http.url.tls);
-        if refills.iter().any(|r| matches!(r, Refill::Http(_))) {
-            made.push(Client::new(refills.iter().any(https)).map(By::Http));
-        }
-        let mut engines = Vec::new();
-        for by in made {
-            match by {
-                Ok(by) => engines.push(Engine::start(config, observer, by)),
-                Err(detail) => observer.report(Observation::Warning { what: "nothing is warmed", detail }),
+        let warms: Vec<&CacheWarm> = config.caches.iter().filter_map(|c| c.warm.as_ref()).collect();
+        let report = |detail: String| observer.report(Observation::Warning { what: "nothing is warmed", detail });
+        let (mut engines, mut store) = (Vec::new(), None);
+        if warms.iter().any(|w| w.query().is_some() || w.startup.is_some()) {
+            match Store::new(config, std::slice::from_ref(host)) {
+                Ok(made) => store = Some(Arc::new(made)),
+                Err(why) => report(why),
             }
         }
-        Self(engines)
+        if let Some(store) = store.clone().filter(|_| warms.iter().any(|w| w.query().is_some())) {
+            engines.push(Engine::start(config, observer, By::Sql(store), None));
+        }
+        let mut http = warms.iter().filter_map(|w| if let Refill::Http(http) = &w.refill { Some(http) } else { None });
+        if let Some(first) = http.next() {
+            match Client::new(first.url.tls || http.any(|h| h.url.tls)) {
+                Ok(client) => engines.push(Engine::start(config, observer, By::Http(client), None)),
+                Err(why) => report(why),
+            }
+        }
+        Self { engines, store, startup: None }
     }
 
     fn engine(&self, warm: &CacheWarm) -> Option<&Engine> {
-        self.0.iter().find(|e| e.shared.by.makes(warm))
+        self.engines.iter().find(|e| e.shared.by.makes(warm))
     }
 }
 
 impl Engine {
-    fn start(config: &Arc<Config>, observer: &Observer, by: By) -> Self {
+    fn start(
+        config: &Arc<Config>,
+        observer: &Observer,
+        by: By,
+        heard: Option<mpsc::UnboundedSender<hand::Told>>,
+    ) -> Self {
         let limits = &config.warm;
         let half = match by {
             By::Sql(_) => None,
@@ -115,30 +142,29 @@ impl Engine {
             warming: Mutex::new(warming),
             offered: Notify::new(),
             by,
+            heard,
         });
-        let task = tokio::spawn(run(shared.clone()));
-        Self { shared, task }
+        let task = Task(tokio::spawn(run(shared.clone())));
+        Self { shared, _task: task }
     }
 
     /// A key is to be filled again. Returns at once.
     fn offer(&self, want: Want) {
+        Self::offer_to(&self.shared, want);
+    }
+
+    fn offer_to(shared: &Shared, want: Want) {
         let (dropped, waiting) = {
-            let mut warming = self.shared.warming();
+            let mut warming = shared.warming();
             let dropped = warming.offer(want);
             (dropped, warming.waiting())
         };
-        self.shared.observer.set_warm_queue(self.shared.by.as_str(), waiting);
+        shared.observer.set_warm_queue(shared.by.as_str(), waiting);
         if let Some(dropped) = dropped {
             let why = "the queue is full (warm.queue)".to_owned();
-            self.shared.report(&dropped, WarmOutcome::Dropped, Some(why), Duration::ZERO);
+            shared.report(&dropped, WarmOutcome::Dropped, Some(why), Duration::ZERO);
         }
-        self.shared.offered.notify_one();
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.task.abort();
+        shared.offered.notify_one();
     }
 }
 
@@ -150,6 +176,7 @@ impl Live<'_> {
         let Some(engine) = self.warmer.engine(warm) else { return };
         let want = Want::new(cache, key, values, EVICTED);
         match outcome {
+            _ if !warm.at_evict => {}
             Outcome::Deleted(1..) => engine.offer(want),
             Outcome::Absent if warm.always => engine.offer(want),
             // An application that is being asked may have read before this change, and nobody compares snapshots for it.
@@ -217,6 +244,11 @@ impl Shared {
     fn report(&self, want: &Want, outcome: WarmOutcome, why: Option<String>, took: Duration) {
         let Some(cache) = self.config.caches.get(want.cache) else { return };
         let key = want.key.clone();
+        if let Some(heard) = &self.heard {
+            // Whoever listened may have left.
+            let _ = heard.send((key, outcome, why));
+            return;
+        }
         self.observer.report(Observation::Warmed { cache: cache.name.clone(), key, outcome, why, took });
     }
 

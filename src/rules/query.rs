@@ -123,6 +123,13 @@ impl Query {
         Ok(query)
     }
 
+    /// The query's columns of these names, as text.
+    #[must_use]
+    pub fn columns(&self, names: &[&str]) -> String {
+        let list: Vec<String> = names.iter().map(|name| format!("w.{}::text", ident(name))).collect();
+        format!("SELECT {} FROM (\n{}\n) AS w", list.join(", "), self.text)
+    }
+
     /// One statement for the values and what they were read by, where the query has these columns: token, value, and for a batch the
     /// parameter's value. `plain`: the text of the value's one column is the value as it is.
     ///

@@ -19,6 +19,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A value that is longer is not stored: a query that forgot its WHERE, rather than a cache entry.
 const LONGEST_VALUE: usize = 16 << 20;
 
+/// Keys that `warm.startup.sql` may name: at 50 a second they take half an hour.
+const MOST_NAMED: usize = 100_000;
+
 /// What opens a connection of [`Database`].
 #[must_use]
 pub fn settings(statement_timeout: Duration) -> Vec<String> {
@@ -106,6 +109,47 @@ impl Database {
                 drop(client.map(Object::take));
                 Err(Failure { why: format!("no answer within {:?}", self.limit), hopeless: false })
             }
+        }
+    }
+
+    /// Whether a connection can be had.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn reach(&self) -> Result<(), Failure> {
+        self.pool.get().await.map(drop).map_err(|e| unreachable_pool(&e))
+    }
+
+    /// The columns `names` of a query's rows, as text; rows with NULL in one of them are left out.
+    ///
+    /// # Errors
+    /// As [`Database::read`]; also where there are too many rows.
+    pub async fn named(
+        &self,
+        query: &Query,
+        names: &[&str],
+        version: Option<&str>,
+    ) -> Result<Vec<Vec<String>>, Failure> {
+        let reading = async {
+            let client = self.pool.get().await.map_err(|e| unreachable_pool(&e))?;
+            let statement = client.prepare(&query.columns(names)).await.map_err(|e| refused(&e))?;
+            let version = Text(version.unwrap_or_default().to_owned());
+            let values: Vec<&Text> = query.parameters.iter().map(|_| &version).collect();
+            let rows = client.query_raw(&statement, values).await.map_err(|e| refused(&e))?;
+            let mut rows = pin!(rows);
+            let mut out = Vec::new();
+            while let Some(row) = rows.try_next().await.map_err(|e| refused(&e))? {
+                if out.len() == MOST_NAMED {
+                    return Err(wrong(&format!("it names more than {MOST_NAMED} keys: add LIMIT")));
+                }
+                let values: Result<Option<Vec<String>>, _> = (0..names.len()).map(|i| row.try_get(i)).collect();
+                out.extend(values.map_err(|e| refused(&e))?);
+            }
+            Ok(out)
+        };
+        match tokio::time::timeout(self.limit, reading).await {
+            Ok(rows) => rows,
+            Err(_) => Err(Failure { why: format!("no answer within {:?}", self.limit), hopeless: false }),
         }
     }
 

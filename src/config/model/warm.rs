@@ -31,6 +31,12 @@ impl Default for Warm {
 pub struct CacheWarm {
     /// Who makes the value.
     pub refill: Refill,
+    /// Keys that a change evicts are warmed.
+    pub at_evict: bool,
+    /// Keys that `startup` names are warmed when the daemon starts.
+    pub at_start: bool,
+    /// Names keys, by the values of their holes.
+    pub startup: Option<Query>,
     /// Keys that were absent when they were evicted are warmed too.
     pub always: bool,
     /// Of this cache, questions at the same time; None: the global limit, for applications half of it.

@@ -5,7 +5,7 @@ use crate::flow::warm::{End, Want};
 use crate::observe::event::WarmOutcome;
 use crate::rules::binding::{Binding, overlapping};
 use crate::rules::query::Query;
-use crate::rules::template::{Kind, Template};
+use crate::rules::template::{Fill as Value, Kind, Template};
 use crate::sink::connect as redis_connect;
 use crate::sink::fill::{Fill, Filled, Filler, Refusal, Shape};
 use crate::source::pool::pool;
@@ -116,6 +116,36 @@ impl Store {
                 Err(format!("Redis: {}", redis_connect::describe(&e)))
             }
         }
+    }
+
+    /// Whether both servers answer.
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        self.database.reach().await.map_err(|f| f.why)?;
+        self.redis().await.map(drop)
+    }
+
+    /// The keys that `warm.startup.sql` names, with their values.
+    pub(super) async fn named(&self, cache: &Cache) -> Result<Vec<(Vec<u8>, Binding)>, String> {
+        let Some(query) = cache.warm.as_ref().and_then(|w| w.startup.as_ref()) else { return Ok(Vec::new()) };
+        let holes = cache.template.holes();
+        let rows = self.database.named(query, &holes, super::newest(&self.config).0).await.map_err(|f| f.why)?;
+        let key = |row: &Vec<String>| {
+            super::hand::keyed(&self.config, cache, |hole| {
+                let value = holes.iter().position(|h| *h == hole).and_then(|i| row.get(i));
+                value.map_or(Value::Unknown, |v| Value::Value(v.as_bytes()))
+            })
+        };
+        Ok(rows.iter().filter_map(key).collect())
+    }
+
+    /// Whether these keys are there.
+    pub(super) async fn exist(&self, keys: &[&[u8]]) -> Result<Vec<bool>, String> {
+        let mut pipeline = redis::Pipeline::with_capacity(keys.len());
+        for key in keys {
+            pipeline.cmd("EXISTS").arg(*key);
+        }
+        let mut connection = self.redis().await?;
+        pipeline.query_async(&mut connection).await.map_err(|e| redis_connect::describe(&e))
     }
 
     async fn redis(&self) -> Result<MultiplexedConnection, String> {
