@@ -226,6 +226,25 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A share between 0 and 1, in thousandths.
+    pub(super) fn thousandths(&mut self, found: Found<'a>, path: &str) -> Option<u32> {
+        let place = found.place();
+        let value = match &found {
+            Found::Variable { text, .. } => text.trim().parse::<f64>().ok(),
+            Found::Toml(v) => match v.get_ref() {
+                DeValue::Float(f) => f.as_str().parse::<f64>().ok(),
+                _ => None,
+            },
+        };
+        match value.filter(|v| (0.1..=0.99).contains(v)) {
+            Some(share) => Some((share * 1000.0).round() as u32),
+            None => {
+                self.error(codes::OUT_OF_RANGE, &place, format!("`{path}` wants a number from 0.1 to 0.99"));
+                None
+            }
+        }
+    }
+
     pub(super) fn duration(
         &mut self,
         found: Found<'a>,

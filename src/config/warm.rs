@@ -4,7 +4,7 @@ mod http;
 
 use super::caches::CacheAt;
 use super::codes;
-use super::model::{CacheWarm, Delivery, Namespace, Refill, Warm, WarmFormat};
+use super::model::{CacheWarm, Delivery, Namespace, Refill, Refresh, Warm, WarmFormat};
 use super::problem::{Place, Problem};
 use super::reader::{At, Found, Reader, Section};
 use super::scalar::nearest;
@@ -63,10 +63,11 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let mut s = Section::local(path, table);
     let sql = s.get(reader, "sql").map(|f| (f.place(), reader.name(f, &s.path("sql"))));
     let http = s.get(reader, "http").map(|f| (f.place(), http::read(reader, &f, s.path("http"))));
-    let [at_evict, at_start] = match s.get(reader, "on") {
+    let [at_evict, at_start, at_refresh] = match s.get(reader, "on") {
         Some(found) => on(reader, found, &s.path("on")),
-        None => [Some(place.clone()), None],
+        None => [Some(place.clone()), None, None],
     };
+    let refresh = refresh(reader, &mut s, at_refresh.as_ref());
     let startup_at = s.get(reader, "startup");
     let startup = startup_at.as_ref().and_then(|f| startup(reader, f, s.path("startup")));
     if let Some(start) = at_start.as_ref().filter(|_| startup_at.is_none()) {
@@ -80,15 +81,14 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, &s.path("concurrency"), 1..=100));
     let rate = s.get(reader, "max_per_second");
     let rate = rate.and_then(|f| reader.integer(f, &s.path("max_per_second"), 1..=100_000));
-    for later in ["refresh_at", "only_if_read_within", "schedule"] {
-        s.not_built(reader, later);
-    }
+    s.not_built(reader, "schedule");
     let path = s.path("sql");
     s.finish(reader);
     let warm = |refill| CacheWarm {
         refill,
         at_evict: at_evict.is_some(),
         at_start: at_start.is_some(),
+        refresh,
         startup: startup.clone(),
         always: always.is_some_and(|a| a.value),
         concurrency: concurrency.map(size),
@@ -133,25 +133,46 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     }
 }
 
-/// What begins a warm-up: evictions, the daemon's start.
-fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) -> [Option<Place>; 2] {
-    let mut out = [None, None];
+/// What begins a warm-up: evictions, the daemon's start, the end of an entry's time.
+fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) -> [Option<Place>; 3] {
+    let mut out = [None, None, None];
     for item in reader.list(found, path).unwrap_or_default() {
         match item.value.as_str() {
             "evict" => out[0] = Some(item.place),
             "startup" => out[1] = Some(item.place),
-            later @ ("refresh" | "schedule") => {
-                let message = format!("`{path}` with \"{later}\" is designed, but not yet built");
+            "refresh" => out[2] = Some(item.place),
+            "schedule" => {
+                let message = format!("`{path}` with \"schedule\" is designed, but not yet built");
                 reader.error(codes::NOT_BUILT, &item.place, message);
             }
             other => {
                 let near = nearest(other, ["evict", "startup", "refresh", "schedule"]);
-                let message = format!("`{other}` is no occasion: evict, startup");
+                let message = format!("`{other}` is no occasion: evict, startup, refresh");
                 reader.push(Problem::error(codes::NOT_A_CHOICE, item.place, message).did_you_mean(near));
             }
         }
     }
     out
+}
+
+/// Reads `refresh_at` and `only_if_read_within`, which mean nothing without `on = ["refresh"]`.
+fn refresh<'a>(reader: &mut Reader<'a>, s: &mut Section<'a>, on: Option<&Place>) -> Option<Refresh> {
+    let at = s.get(reader, "refresh_at").map(|f| (f.place(), reader.thousandths(f, &s.path("refresh_at"))));
+    let within = s.get(reader, "only_if_read_within").map(|f| {
+        let place = f.place();
+        (place, reader.duration(f, &s.path("only_if_read_within"), "1s"..="3650d").map(|d| d.value))
+    });
+    if on.is_none() {
+        for (place, name) in
+            [at.map(|a| (a.0, "refresh_at")), within.map(|w| (w.0, "only_if_read_within"))].into_iter().flatten()
+        {
+            let message = format!("`{}` does nothing without \"refresh\" in `on`", s.path(name));
+            let problem = Problem::error(codes::WARM_REFRESH, place, message);
+            reader.push(problem.help("add to the cache: warm.on = [\"evict\", \"refresh\"]"));
+        }
+        return None;
+    }
+    Some(Refresh { at: at.and_then(|a| a.1).unwrap_or(800), read_within: within.and_then(|w| w.1) })
 }
 
 /// Reads `startup`: a query without parameters that names keys.
@@ -190,6 +211,11 @@ fn startup<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String) -> Opti
 pub(super) fn check(reader: &mut Reader<'_>, delivery: Option<Delivery>, namespace: &Namespace, caches: &[CacheAt]) {
     for at in caches {
         let (Some(warm), Some(cache)) = (&at.warm, &at.cache) else { continue };
+        if warm.warm.refresh.is_some() && (at.ttl.is_none() || cache.template.kind == Kind::Pattern) {
+            let message = format!("`{}` cannot be refreshed: it needs `key` and `ttl`", at.name);
+            let problem = Problem::error(codes::WARM_REFRESH, at.place.clone(), message);
+            reader.push(problem.help("take \"refresh\" out of `warm.on`, or set both"));
+        }
         if let (Some(url), Refill::Http(http)) = (&warm.url, &warm.warm.refill) {
             http::check(reader, namespace, at, url, http);
         }

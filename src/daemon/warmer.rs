@@ -4,6 +4,7 @@
 //! The database and the applications have a queue and limits each: a dead endpoint must not keep queries waiting.
 
 pub mod hand;
+mod refresh;
 mod store;
 
 use super::live::Live;
@@ -21,6 +22,8 @@ use tokio::task::{JoinHandle, JoinSet};
 /// A key that was there a moment ago, and is gone because what it says has changed.
 const EVICTED: u32 = 1_000;
 
+/// A key that is read, and will expire soon.
+const REFRESH: u32 = 100;
 /// What nobody has asked for yet: behind everything else.
 const STARTUP: u32 = 1;
 
@@ -30,6 +33,7 @@ pub(super) struct Warmer {
     /// Where `warm.startup.sql` is asked.
     store: Option<Arc<Store>>,
     startup: Option<Task>,
+    refresh: Option<Task>,
 }
 
 /// One queue with its limits, and who works it off.
@@ -88,7 +92,7 @@ impl Warmer {
         let warms: Vec<&CacheWarm> = config.caches.iter().filter_map(|c| c.warm.as_ref()).collect();
         let report = |detail: String| observer.report(Observation::Warning { what: "nothing is warmed", detail });
         let (mut engines, mut store) = (Vec::new(), None);
-        if warms.iter().any(|w| w.query().is_some() || w.startup.is_some()) {
+        if warms.iter().any(|w| w.query().is_some() || w.startup.is_some() || w.refresh.is_some()) {
             match Store::new(config, std::slice::from_ref(host)) {
                 Ok(made) => store = Some(Arc::new(made)),
                 Err(why) => report(why),
@@ -104,7 +108,9 @@ impl Warmer {
                 Err(why) => report(why),
             }
         }
-        Self { engines, store, startup: None }
+        let mut warmer = Self { engines, store, startup: None, refresh: None };
+        warmer.begin_refresh();
+        warmer
     }
 
     fn engine(&self, warm: &CacheWarm) -> Option<&Engine> {

@@ -21,6 +21,41 @@ const BREAKS_AT: u32 = 5;
 /// For how long, doubled each time up to the second.
 const BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// What Redis says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Until it expires.
+    pub left: Duration,
+    /// How it is used.
+    pub used: Used,
+}
+
+/// How a key is used, by what Redis counts under its `maxmemory-policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Neither read nor written for this long, in whole seconds.
+    Idle(Duration),
+    /// The logarithmic counter of an LFU policy; it halves and decays by itself.
+    Often(u64),
+}
+
+/// What Redis gives a key that nobody has read yet, under LFU.
+const UNREAD: u64 = 5;
+
+/// Whether a key is to be refreshed: `at` thousandths of its time are over, and it was read since it was stored, within `read_within`.
+///
+/// A write counts as a use for Redis, so a key counts as read only where it was used a second after it was stored. Otherwise what is
+/// refreshed would be refreshed for ever.
+#[must_use]
+pub fn is_due(ttl: Duration, at: u32, read_within: Option<Duration>, life: Life) -> bool {
+    let age = ttl.saturating_sub(life.left);
+    let read = match life.used {
+        Used::Idle(idle) => idle + Duration::from_secs(1) < age && read_within.is_none_or(|within| idle <= within),
+        Used::Often(n) => n > UNREAD,
+    };
+    read && age >= ttl.mul_f64(f64::from(at) / 1000.0)
+}
+
 /// A key that is to be filled again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {

@@ -24,6 +24,38 @@ impl Binding {
         values.collect::<Option<Vec<_>>>().map(|v| Self(v.into()))
     }
 
+    /// The values in a key; None where it is none of the template's, says them in disguise, or could be read in two ways.
+    #[must_use]
+    pub fn read(template: &Template, prefix: &str, key: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(key).ok()?.strip_prefix(prefix).filter(|t| t.len() <= LONGEST_READ)?;
+        if template.kind == Kind::Pattern {
+            return None;
+        }
+        let (mut found, mut values) = (Vec::new(), Vec::new());
+        split(&template.segments, text, &mut values, &mut |values| {
+            let of = |hole: &str| template.holes().iter().position(|h| *h == hole);
+            let mut by_hole: Vec<Option<&str>> = vec![None; template.holes().len()];
+            for (hole, value) in values {
+                let tag = hole.filters.last() == Some(&Filter::Tag);
+                let bare = if tag { value.strip_prefix('{').and_then(|v| v.strip_suffix('}')) } else { Some(*value) };
+                if let (Some(i), Some(bare)) = (of(&hole.name), bare) {
+                    by_hole[i].get_or_insert(bare);
+                }
+            }
+            let fill =
+                |hole: &str| of(hole).and_then(|i| by_hole[i]).map_or(Fill::Unknown, |v| Fill::Value(v.as_bytes()));
+            // Whether filters and repeated holes agree: these values make this key.
+            if let Some(binding) = Self::new(template, fill)
+                && binding.render(template, prefix) == Rendered::Key(key.to_vec())
+                && !found.contains(&binding)
+            {
+                found.push(binding);
+            }
+            found.len() < 2
+        });
+        if found.len() == 1 { found.pop() } else { None }
+    }
+
     /// The value of a hole.
     #[must_use]
     pub fn get(&self, hole: &str) -> Option<&str> {
@@ -48,6 +80,45 @@ impl Binding {
             return None;
         }
         Some(self.render(template, prefix).bytes().to_vec()).filter(|pattern| glob::matches(pattern, key))
+    }
+}
+
+/// Longer keys are not taken apart: how often that can be tried grows with their length.
+const LONGEST_READ: usize = 512;
+
+/// Every way in which `text` can be made of the segments, until `each` says that it has enough.
+fn split<'k, 't>(
+    segments: &'t [Segment],
+    text: &'k str,
+    values: &mut Vec<(&'t Hole, &'k str)>,
+    each: &mut impl FnMut(&[(&'t Hole, &'k str)]) -> bool,
+) -> bool {
+    let Some((first, rest)) = segments.split_first() else { return !text.is_empty() || each(values) };
+    match first {
+        Segment::Literal(literal) | Segment::Glob(literal) => match text.strip_prefix(literal.as_str()) {
+            Some(text) => split(rest, text, values, each),
+            None => true,
+        },
+        Segment::Hole(hole) => {
+            // Only where what follows can begin.
+            let ends: Vec<usize> = match rest.first() {
+                None => vec![text.len()],
+                Some(Segment::Literal(next) | Segment::Glob(next)) => {
+                    let starts = |i: &usize| text.is_char_boundary(*i) && text[*i..].starts_with(next.as_str());
+                    (0..text.len()).filter(starts).collect()
+                }
+                Some(Segment::Hole(_)) => (0..=text.len()).filter(|i| text.is_char_boundary(*i)).collect(),
+            };
+            for end in ends {
+                values.push((hole, &text[..end]));
+                let more = split(rest, &text[end..], values, each);
+                values.pop();
+                if !more {
+                    return false;
+                }
+            }
+            true
+        }
     }
 }
 
@@ -104,6 +175,31 @@ mod tests {
             assert_eq!(binding(text, value).unwrap().get("x"), Some(expected), "{text}");
         }
         assert_eq!(binding("d:{x|date}", "no day"), None);
+    }
+
+    #[test]
+    fn a_key_says_its_values_unless_it_could_mean_two_things() {
+        let read = |text: &str, key: &str| {
+            let binding = Binding::read(&template(text), "app:", format!("app:{key}").as_bytes())?;
+            Some(binding.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
+        };
+        let is = |values: &str| Some(values.to_owned());
+        assert_eq!(read("u:{id}", "u:7:8"), is("id=7:8"));
+        assert_eq!(read("u:{id}:p", "u:7:p:p"), is("id=7:p"));
+        assert_eq!(read("u:{a}:{b}", "u:7:8"), is("a=7 b=8"));
+        assert_eq!(read("u:{a}:{b}", "u:7:8:9"), None, "7 and 8:9, or 7:8 and 9");
+        assert_eq!(read("u:{a}{b}", "u:78"), None);
+        assert_eq!(read("u:{a}:{a}", "u:7:7"), is("a=7"));
+        assert_eq!(read("u:{a}:{a}", "u:7:8"), None);
+        assert_eq!(read("u:{a|tag}:{b}", "u:{7}:8"), is("a=7 b=8"));
+        assert_eq!(read("u:{a|lower}", "u:x"), is("a=x"));
+        assert_eq!(read("u:{a|lower}", "u:X"), None, "no value makes it");
+        assert_eq!(read("u:{a|md5}", "u:0cc175b9c0f1b6a831c399e269772661"), None);
+        assert_eq!(read("u:{a|date}", "u:2026-11-20"), is("a=2026-11-20"));
+        assert_eq!(read("u:{id}", "v:7"), None);
+        assert_eq!(Binding::read(&template("u:{id}"), "app:", b"u:7"), None);
+        assert!(read("only", "only").is_some());
+        assert_eq!(read("u:{id}", &format!("u:{}", "x".repeat(LONGEST_READ))), None);
     }
 
     #[test]

@@ -319,3 +319,39 @@ fn two_hundred_evictions_a_second_of_a_slow_query_stay_inside_the_limits_and_cos
     // A bucket is about twice the one before; one of difference is noise.
     assert!(beside <= (alone * 2.5).max(0.05), "p99 of the eviction lag: {alone} s alone, {beside} s beside warming");
 }
+
+/// Redis counts in whole seconds how long a key has not been used, and time is the subject: this test waits for it.
+#[test]
+fn what_is_read_is_read_anew_before_it_expires_and_what_is_not_read_expires() {
+    let w = world(
+        r#"
+[cache.user]
+key = "user:{id}"
+ttl = "6s"
+warm.sql = "SELECT name FROM users WHERE id = :id"
+warm.on = ["refresh"]
+warm.refresh_at = 0.5
+[table.posts]
+evict = [{ cache = "user", with = { id = "user_id" } }]
+"#,
+    );
+    let mut redis = w.redis();
+    for key in ["user:1", "user:2"] {
+        let _: () = redis.pset_ex(key, "old", 6_000).unwrap();
+    }
+    // No table tells of this change: only a refresh brings it.
+    w.sql("UPDATE users SET name = 'new' WHERE id IN (1, 2)");
+    let began = Instant::now();
+    let mut refreshed = None;
+    while began.elapsed() < Duration::from_secs(12) {
+        let value: Option<String> = redis.get("user:1").unwrap();
+        assert!(value.is_some(), "it expired after {:?} although it was read", began.elapsed());
+        if value.as_deref() == Some("new") {
+            refreshed.get_or_insert(began.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let after = refreshed.expect("it was never refreshed");
+    assert!(after >= Duration::from_millis(2_900), "refreshed after {after:?}, before half its time was over");
+    assert_eq!(get(&w, "user:2"), None, "nobody read it");
+}

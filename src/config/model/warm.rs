@@ -35,6 +35,8 @@ pub struct CacheWarm {
     pub at_evict: bool,
     /// Keys that `startup` names are warmed when the daemon starts.
     pub at_start: bool,
+    /// Keys that are read are warmed before they expire.
+    pub refresh: Option<Refresh>,
     /// Names keys, by the values of their holes.
     pub startup: Option<Query>,
     /// Keys that were absent when they were evicted are warmed too.
@@ -54,6 +56,15 @@ impl CacheWarm {
             Refill::Http(_) => None,
         }
     }
+}
+
+/// When what is read is read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refresh {
+    /// After so many thousandths of its time to live. Default 800.
+    pub at: u32,
+    /// Only what was read within this; None: since it was stored.
+    pub read_within: Option<Duration>,
 }
 
 /// Who makes a value.

@@ -1,7 +1,7 @@
 //! Values that pgevict reads and stores itself: the database's answer, through the fill contract.
 
 use crate::config::model::{Cache, Config, PgHost, Refill, WarmFormat};
-use crate::flow::warm::{End, Want};
+use crate::flow::warm::{End, Life, Used, Want};
 use crate::observe::event::WarmOutcome;
 use crate::rules::binding::{Binding, overlapping};
 use crate::rules::query::Query;
@@ -12,6 +12,7 @@ use crate::source::pool::pool;
 use crate::warm::sql::{self, Database, Read};
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What became of one key.
@@ -28,6 +29,8 @@ pub(super) struct Store {
     filler: Filler,
     /// None until it is needed, and after it failed.
     redis: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    /// Redis counts how often keys are used, not how long ago.
+    often: AtomicBool,
     /// By cache: the patterns that delete its keys, with the names of their caches.
     over: Vec<Vec<(String, Template)>>,
 }
@@ -45,6 +48,7 @@ impl Store {
             database: Database::new(pool, &config.postgres.schema, limits.statement_timeout),
             filler: Filler::new(&config.redis.state),
             redis: tokio::sync::Mutex::new(None),
+            often: AtomicBool::new(false),
             over: config.caches.iter().map(|c| patterns_over(config, c)).collect(),
             config: config.clone(),
         })
@@ -136,6 +140,35 @@ impl Store {
             })
         };
         Ok(rows.iter().filter_map(key).collect())
+    }
+
+    /// How long each of these keys has left and how it is used; None: it is gone, or never expires.
+    pub(super) async fn lives(&self, keys: &[&[u8]]) -> Result<Vec<Option<Life>>, String> {
+        let often = self.often.load(Ordering::Relaxed);
+        let mut pipeline = redis::Pipeline::with_capacity(2 * keys.len());
+        for key in keys {
+            pipeline.cmd("PTTL").arg(*key);
+            pipeline.cmd("OBJECT").arg(if often { "FREQ" } else { "IDLETIME" }).arg(*key);
+        }
+        let mut connection = self.redis().await?;
+        let answers: Vec<Option<i64>> = match pipeline.query_async(&mut connection).await {
+            Ok(answers) => answers,
+            Err(e) => {
+                let why = redis_connect::describe(&e);
+                // Under LFU Redis counts how often, not how long ago, and says so; the next walk asks for that.
+                self.often.store(why.contains("LFU") != often, Ordering::Relaxed);
+                return Err(why);
+            }
+        };
+        let whole = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+        Ok(answers
+            .chunks(2)
+            .map(|pair| {
+                let (left, used) = (whole(pair[0])?, whole(*pair.get(1)?)?);
+                let used = if often { Used::Often(used) } else { Used::Idle(Duration::from_secs(used)) };
+                Some(Life { left: Duration::from_millis(left), used })
+            })
+            .collect())
     }
 
     /// Whether these keys are there.

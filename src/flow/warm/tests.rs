@@ -39,6 +39,19 @@ fn end(w: &mut Warming, job: Job, end: End, now: Instant) -> bool {
 }
 
 #[test]
+fn a_key_is_refreshed_late_in_its_life_and_only_while_it_is_read() {
+    let second = Duration::from_secs;
+    let due = |left, used, within| is_due(second(100), 800, within, Life { left: second(left), used });
+    let idle = |n| Used::Idle(second(n));
+    assert!(due(20, idle(3), None) && due(1, idle(97), None));
+    assert!(!due(21, idle(3), None), "too early");
+    assert!(!due(20, idle(80), None) && !due(20, idle(79), None), "nobody has read it since it was stored");
+    assert!(due(20, idle(10), Some(second(10))) && !due(20, idle(11), Some(second(10))));
+    assert!(due(20, Used::Often(6), None) && !due(20, Used::Often(5), None));
+    assert!(!due(200, idle(0), None), "the application has stored it for longer");
+}
+
+#[test]
 fn the_hottest_goes_first_and_among_equals_the_one_that_waits_longest() {
     let (mut w, now) = (warming(LIMITS, &[LaneLimits::default(); 2]), Instant::now());
     for (cache, key, heat) in [(0, "cold", 1), (1, "first", 5), (0, "second", 5)] {
