@@ -2,7 +2,8 @@
 -- it stands, any number of times, after journal.sql. The triggers call it with one in 251 of the rows that they write.
 --
 -- It deletes the oldest rows though nobody has read them, and still nothing is lost:
---   1  it deletes only what the snapshot S sees that becomes the floor, in the same transaction: both are seen, or neither
+--   1  it deletes only what the snapshot S sees that becomes the floor, in the same transaction: both are seen, or neither. S does not see
+--      the writer's own transaction
 --   2  whoever reads a page of the journal reads the floor in the same statement
 --   3  a daemon goes on only where what it has read contains the floor; then it has read all that S sees. Otherwise it flushes
 --      everything, and begins from a snapshot that contains the floor
@@ -18,6 +19,7 @@ DECLARE
   journal constant oid := to_regclass(quote_ident('pgevict') || '.journal');
   layouts constant oid := to_regclass(quote_ident('pgevict') || '.layout');
   live bigint;
+  seen pg_snapshot;
 BEGIN
   IF pg_total_relation_size(journal) <= most THEN
     RETURN 0;
@@ -49,8 +51,14 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(1885431415, journal::integer) THEN
     RETURN 0;
   END IF;
+  -- A transaction's own snapshot counts the transaction itself as over as soon as a younger one is; to everybody else it is open.
+  SELECT (least(pg_snapshot_xmin(now), own)::text || ':' || pg_snapshot_xmax(now)::text || ':' || coalesce((
+      SELECT string_agg(x::text, ',' ORDER BY x)
+      FROM (SELECT pg_snapshot_xip(now) UNION SELECT own WHERE own < pg_snapshot_xmax(now)) AS open (x)
+    ), ''))::pg_snapshot INTO seen
+  FROM (SELECT pg_current_snapshot(), pg_current_xact_id()) AS one (now, own);
   -- Four times as many as came since the last time, some 5 ms.
-  RETURN pgevict.retire(pg_current_snapshot(), 1000);
+  RETURN pgevict.retire(seen, 1000);
 END
 $body$;
   signature constant text := quote_ident('pgevict') || '.relieve()';

@@ -47,13 +47,13 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     }
     let (sender, receiver) = mpsc::channel(WAITING);
     let (admin_sender, admin_receiver) = mpsc::channel(WAITING);
-    let context = Arc::new(Context {
+    let context = Context {
         observer: observer.clone(),
         stop: CancellationToken::new(),
         control: Mutex::new(receiver),
         adopt: AtomicBool::new(options.adopt),
         warmed: AtomicBool::new(false),
-    });
+    };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hang_up = signal(SignalKind::hangup())?;
@@ -70,21 +70,18 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     // READY says that the loop runs, not that the servers are there: boot order must not matter. STATUS says what it waits for.
     systemd::ready();
 
-    // A task, not part of this one: what a connection's driver hands to it, it takes up on the same thread, at once.
-    let mut daemon = tokio::spawn({
-        let context = context.clone();
-        async move { run(&context, config).await }
-    });
+    // Part of this task, which the main thread runs: a loop that hangs in a write to its log then holds up no worker, and with
+    // it nobody who tells of that.
+    let mut daemon = std::pin::pin!(run(&context, config));
     let mut asked = false;
     let end = loop {
         tokio::select! {
-            end = &mut daemon => break end.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
+            end = &mut daemon => break end,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         if asked {
             // The second signal: whatever is outstanding is replayed at the next start.
-            daemon.abort();
             break End::Stopped;
         }
         asked = true;

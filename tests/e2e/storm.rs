@@ -170,7 +170,7 @@ fn a_reload_outlives_the_session_that_it_kept() {
     w.wait_line(mark, &["\"event\":\"reloaded\""]);
     w.wait_line(mark, &["once more after"]);
     let mark = w.mark();
-    w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgevict%'");
+    w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgevict%' AND datname = current_database()");
     w.wait_line(mark, &["\"event\":\"resumed\""]);
     w.fill(&["person:1", "user:1"]);
     w.sql("UPDATE users SET name = 'x' WHERE id = 1");

@@ -55,7 +55,7 @@ const MUTANTS: [(&str, &str, Catcher); 16] = [
     (
         "last-page-only",
         "deletes do not renew the record, only a moved position does (B1)",
-        Storm(&["save and roll back"], 0),
+        Test("position", "a_roll_back_to_any_earlier_step_is_noticed"),
     ),
     (
         "idle-move",
