@@ -362,6 +362,15 @@ fn every_series_is_documented() {
     o.report(Observation::Reloaded);
     o.report(Observation::FlushBegun { caches: vec![], reason: FlushReason::Operator });
     o.report(Observation::OverLimit { cache: "c".into(), pattern: vec![], matched: 1, refused: false });
+    o.report(Observation::Warmed {
+        cache: "c".into(),
+        key: b"c:1".to_vec(),
+        outcome: pgevict::observe::event::WarmOutcome::Stored,
+        why: None,
+        took: Duration::from_millis(7),
+    });
+    o.set_warm_queue("sql", 1);
+    o.set_warm_resting("c", false);
     let mut odd = eviction("8");
     if let Observation::Statement(s) = &mut odd {
         s.extent = Extent::Degraded;

@@ -25,11 +25,7 @@ const MUTANTS: [(&str, &str, Catcher); 16] = [
         "the journal is read above the highest id seen; transactions open then are forgotten",
         Storm(&["reload"], 0),
     ),
-    (
-        "local-file",
-        "the position is kept in a file beside the daemon",
-        Storm(&["save redis", "roll back redis"], 0),
-    ),
+    ("local-file", "the position is kept in a file beside the daemon", Storm(&["save redis", "roll back redis"], 0)),
     (
         "position-first",
         "the position moves when a batch is read, not when it is done",
