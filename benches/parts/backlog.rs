@@ -118,7 +118,15 @@ fn waiting(template: &str, from: u32, to: u32) -> String {
 
 /// The session that reads the journal: it holds the leader's lock.
 fn reader(db: &Db) -> u32 {
-    db.value("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 'pgevict.layout'::regclass AND granted LIMIT 1").parse().expect("a pid")
+    let ask = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 'pgevict.layout'::regclass AND granted LIMIT 1";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Ok(pid) = db.value(ask).parse() {
+            return pid;
+        }
+        assert!(Instant::now() < deadline, "nobody leads");
+        std::thread::yield_now();
+    }
 }
 
 /// Notifications of one statement, worked off; events a second from the commit on.
