@@ -33,7 +33,7 @@ pub(super) struct Wanted {
     pub(super) held: Option<Vec<Vec<u8>>>,
 }
 
-/// Keys of one page of the index: one script deletes them.
+/// Keys of one page of the index: some five scripts delete them.
 const PAGE: usize = 1_000;
 /// Keys of the index that one page looks at: about 2 ms in which no report is taken in and nothing else is done.
 const LOOKS: usize = 20_000;
@@ -219,10 +219,6 @@ impl Running {
                 walk.found.recv().await.unwrap_or_else(|| Found::Broken("the pass ended without a word".into()))
             }
             Source::Index { tracking, matcher, at } => {
-                // What it lost since the pass began would count as absent.
-                if tracking.with(|index| index.state()) != State::Live {
-                    return Found::Lost;
-                }
                 let (mut hits, mut looks) = (Vec::new(), LOOKS);
                 while let Some(pattern) = matcher.patterns().get(at.0)
                     && hits.len() < PAGE
@@ -238,6 +234,11 @@ impl Running {
                             .map(|(which, key)| (key, which)),
                     );
                     *at = next.map_or((at.0 + 1, Vec::new()), |next| (at.0, next));
+                }
+                // What it has lost since the pass began would count as absent. Asked last, because it may fill up while it is
+                // asked above: reports are taken in by another thread. It is never live again before this task has it refilled.
+                if tracking.with(|index| index.state()) != State::Live {
+                    return Found::Lost;
                 }
                 if hits.is_empty() && at.0 >= matcher.patterns().len() {
                     return Found::End { scanned: 0 };
