@@ -38,7 +38,11 @@ const MUTANTS: [(&str, &str, Catcher); 16] = [
         "a SCAN goes on at the cursor of a lost connection",
         Test("e2e", "storm::a_pass_that_lost_its_server_begins_again"),
     ),
-    ("reply-ignored", "a script's error reply counts as done", Storm(&["refuse briefly"], 0)),
+    (
+        "reply-ignored",
+        "a script's error reply counts as done",
+        Test("e2e", "faults::redis::keys_that_are_forbidden_and_allowed_later_need_no_restart"),
+    ),
     ("poison-skipped", "a journal row that cannot be read is skipped", Storm(&["reload"], 0)),
     ("listen-late", "LISTEN comes after the first catch-up", Storm(&["reload"], 120)),
     ("wake-up-lost", "no poll confirms the silence after the bell lock is taken", Storm(&["reload"], 1200)),
