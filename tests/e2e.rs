@@ -56,6 +56,12 @@ mod two_daemons;
 mod two_daemons_storm;
 #[path = "e2e/warm.rs"]
 mod warm;
+#[path = "e2e/warm_after.rs"]
+mod warm_after;
+#[path = "e2e/warm_check.rs"]
+mod warm_check;
+#[path = "e2e/warm_flush.rs"]
+mod warm_flush;
 #[path = "e2e/warm_hand.rs"]
 mod warm_hand;
 #[path = "e2e/warm_http.rs"]

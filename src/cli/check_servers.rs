@@ -1,6 +1,6 @@
 //! The third stage of `check`: whether the servers fit the configuration.
 
-use super::{check_postgres, check_redis};
+use super::{check_postgres, check_redis, check_warm};
 use crate::config::model::{Bell, Config, Delivery};
 use crate::config::{Place, Problem, codes};
 use crate::rules::sql;
@@ -12,9 +12,9 @@ use std::time::Duration;
 const HEARING_LIMIT: Duration = Duration::from_secs(3);
 
 /// Asks both servers and returns what does not fit. A server that cannot be reached is a finding with the code
-/// [`codes::NO_POSTGRES`] or [`codes::NO_REDIS`]; the other one is asked all the same.
+/// [`codes::NO_POSTGRES`] or [`codes::NO_REDIS`]; the other one is asked all the same. `text` is the file.
 #[must_use]
-pub fn check(config: &Config) -> Vec<Problem> {
+pub fn check(config: &Config, text: &str) -> Vec<Problem> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -23,13 +23,13 @@ pub fn check(config: &Config) -> Vec<Problem> {
         }
     };
     runtime.block_on(async {
-        let (mut findings, redis) = tokio::join!(postgres(config), redis(config));
+        let (mut findings, redis) = tokio::join!(postgres(config, text), redis(config));
         findings.extend(redis);
         findings
     })
 }
 
-async fn postgres(config: &Config) -> Vec<Problem> {
+async fn postgres(config: &Config, text: &str) -> Vec<Problem> {
     let mut connected = match source::connect::connect(&config.postgres.url).await {
         Ok(connected) => connected,
         Err(e) => return vec![Problem::error(codes::NO_POSTGRES, Place::None, e.to_string())],
@@ -39,6 +39,7 @@ async fn postgres(config: &Config) -> Vec<Problem> {
     if listens && !findings.iter().any(|p| p.code == codes::NO_POSTGRES) {
         findings.extend(hearing(&mut connected, config).await.err());
     }
+    findings.extend(check_warm::check(config, text).await);
     findings
 }
 

@@ -4,6 +4,7 @@ pub mod check;
 mod check_postgres;
 mod check_redis;
 pub mod check_servers;
+mod check_warm;
 pub mod client;
 pub mod completions;
 pub mod demo;

@@ -18,9 +18,12 @@ pub struct Args {
     /// A value for each hole of the cache's template
     #[arg(value_name = "NAME=VALUE")]
     pub values: Vec<String>,
-    /// Every key that warm.startup.sql of the cache names
+    /// Every key that warm.startup.sql of the cache names and that is not there
     #[arg(long, conflicts_with = "values")]
     pub all: bool,
+    /// With --all: those that are there, too
+    #[arg(long, requires = "all")]
+    pub force: bool,
     /// Print the keys that would be filled, and fill none
     #[arg(long)]
     pub dry_run: bool,
@@ -87,7 +90,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
             return dry_run(&keys, common.output);
         }
         let mut tally = Tally { all: keys.len(), ..Tally::default() };
-        hand.warm(keys, |told| tally.told(told, common.output)).await;
+        hand.warm(keys, args.all && !args.force, |told| tally.told(told, common.output)).await;
         tally.end(common.output)
     })
 }
@@ -116,10 +119,11 @@ struct Tally {
 }
 
 /// In this order they are said.
-const SAID: [WarmOutcome; 6] = [
+const SAID: [WarmOutcome; 7] = [
     WarmOutcome::Stored,
     WarmOutcome::Asked,
     WarmOutcome::Empty,
+    WarmOutcome::Present,
     WarmOutcome::Refused,
     WarmOutcome::Failed,
     WarmOutcome::Dropped,

@@ -20,6 +20,8 @@ pub(super) struct CacheAt {
     pub(super) repeat_after: Option<At<Duration>>,
     pub(super) guard: Option<At<bool>>,
     pub(super) ttl: Option<At<Duration>>,
+    /// `warm` stands there, whether it can be read or not.
+    pub(super) warms: bool,
     pub(super) warm: Option<WarmAt>,
     /// None where the template is wrong; that has been reported.
     pub(super) cache: Option<Cache>,
@@ -48,7 +50,9 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
     let allow_broad = s.get(reader, "allow_broad").and_then(|f| reader.boolean(f, &s.path("allow_broad")));
     let guard = s.get(reader, "guard_fills").and_then(|f| reader.boolean(f, &s.path("guard_fills")));
     let index = s.get(reader, "index").and_then(|f| reader.boolean(f, &s.path("index")));
-    let warm = s.get(reader, "warm").and_then(|f| super::warm::cache(reader, &f, s.path("warm")));
+    let warm = s.get(reader, "warm");
+    let warms = warm.is_some();
+    let warm = warm.and_then(|f| super::warm::cache(reader, &f, s.path("warm")));
     s.finish(reader);
     let allow_broad = allow_broad.is_some_and(|b| b.value);
     let (kind, chosen) = match (key, pattern) {
@@ -90,5 +94,5 @@ fn cache<'a>(reader: &mut Reader<'a>, name: &str, place: Place, mut s: Section<'
         allow_broad,
         index: index.map_or(kind == Kind::Pattern, |i| i.value),
     });
-    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, warm, cache }
+    CacheAt { name: name.to_owned(), place, template: template_place, repeat_after, guard, ttl, warms, warm, cache }
 }

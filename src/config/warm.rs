@@ -1,5 +1,6 @@
 //! `[warm]` and `warm.*` of a cache.
 
+mod after;
 mod http;
 
 use super::caches::CacheAt;
@@ -23,6 +24,8 @@ pub(super) struct WarmAt {
     pub(super) sql: Option<At<String>>,
     /// The text of the URL, with the parts that hold holes.
     pub(super) url: Option<At<String>>,
+    /// The caches that it is warmed after.
+    pub(super) after: Vec<At<String>>,
     pub(super) warm: CacheWarm,
 }
 
@@ -77,6 +80,7 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     }
     let formats = [("json", WarmFormat::Json), ("text", WarmFormat::Text), ("hash", WarmFormat::Hash)];
     let format = s.get(reader, "format").and_then(|f| reader.choice(f, &s.path("format"), &formats));
+    let after = s.get(reader, "after").and_then(|f| reader.list(f, &s.path("after"))).unwrap_or_default();
     let always = s.get(reader, "always").and_then(|f| reader.boolean(f, &s.path("always")));
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, &s.path("concurrency"), 1..=100));
     let rate = s.get(reader, "max_per_second");
@@ -93,6 +97,7 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
         always: always.is_some_and(|a| a.value),
         concurrency: concurrency.map(size),
         max_per_second: rate.map(count),
+        after: after.iter().map(|a| a.value.clone()).collect(),
     };
     match (sql, http) {
         (None, None) => {
@@ -114,14 +119,14 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
                 reader
                     .push(Problem::error(codes::WARM_TWICE, format.place, message).context(&place, "the application"));
             }
-            Some(WarmAt { sql: None, url: Some(url), warm: warm(Refill::Http(http)) })
+            Some(WarmAt { sql: None, url: Some(url), warm: warm(Refill::Http(http)), after })
         }
         (Some((_, sql)), None) => {
             let sql = sql?;
             match Query::parse(&sql.value) {
                 Ok(query) => {
                     let refill = Refill::Sql { query, format: format.map(|f| f.value).unwrap_or_default() };
-                    Some(WarmAt { sql: Some(sql), url: None, warm: warm(refill) })
+                    Some(WarmAt { sql: Some(sql), url: None, warm: warm(refill), after })
                 }
                 Err(QueryError { at, problem }) => {
                     let place = reader.inside(&sql.place, &sql.value, at);
@@ -209,6 +214,7 @@ fn startup<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String) -> Opti
 
 /// Reports what the warming of caches contradicts elsewhere.
 pub(super) fn check(reader: &mut Reader<'_>, delivery: Option<Delivery>, namespace: &Namespace, caches: &[CacheAt]) {
+    after::check(reader, caches);
     for at in caches {
         let (Some(warm), Some(cache)) = (&at.warm, &at.cache) else { continue };
         if warm.warm.refresh.is_some() && (at.ttl.is_none() || cache.template.kind == Kind::Pattern) {

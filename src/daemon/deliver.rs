@@ -191,6 +191,7 @@ impl Live<'_> {
             let (kind, bytes) = (key.kind, key.key.clone());
             let asker = self.statements.key(id, key, false);
             if let Some(values) = target.warm {
+                self.warmer.expect(target.cache, &bytes, &values);
                 self.statements.want(asker, target.cache, values);
             }
             match kind {
@@ -265,6 +266,7 @@ impl Live<'_> {
         let outcome = KeyOutcome { cache: what.cache, kind, key: key.clone(), outcome: Outcome::Absent };
         let asker = self.statements.key(id, outcome, false);
         if let Some((cache, values)) = what.warm {
+            self.warmer.expect(cache, &key, &values);
             self.statements.want(asker, cache, values);
         }
         // Every ticket but the last is released with the delete's confirmation; for a pattern that is its pass, so all

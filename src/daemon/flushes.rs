@@ -111,8 +111,11 @@ impl Live<'_> {
         self.raise_floor(&flush.forms).await?;
         for chunk in keys.chunks(MOST_KEYS) {
             let chunk: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
-            let gone = self.position.step(&chunk, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            let gone = self.delete_unnamed(&chunk).await?;
             flush.deleted += gone.iter().filter(|g| **g).count() as u64;
+        }
+        if !keys.is_empty() {
+            self.pass_over();
         }
         self.flushes.running.insert(id, flush);
         self.flushed(id, 0).await

@@ -30,6 +30,7 @@ impl Live<'_> {
                     let outcome = self.end_pattern(wanted).await?;
                     self.answer(&wanted.askers, outcome, now).await?;
                 }
+                self.pass_over();
                 if lane == Lane::Scan {
                     self.context.observer.report(Observation::PassDone {
                         patterns: running.wanted.len(),
@@ -69,7 +70,7 @@ impl Live<'_> {
         for chunk in portions(&gone, MOST_FOUND, |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
             self.leaving(&names);
-            let deleted = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            let deleted = self.delete_unnamed(&names).await?;
             self.context.observer.beat();
             self.left();
             let Some(running) = self.passes.lane(lane) else { return Ok(()) };
@@ -126,7 +127,7 @@ impl Live<'_> {
             for chunk in portions(&held, MOST_FOUND, Vec::len) {
                 let names: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
                 self.leaving(&names);
-                let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+                let gone = self.delete_unnamed(&names).await?;
                 self.context.observer.beat();
                 self.left();
                 wanted.deleted += gone.iter().filter(|g| **g).count() as u64;

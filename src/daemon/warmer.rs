@@ -3,29 +3,26 @@
 //! Its connections are its own. What it cannot do is counted and left to the next reader: a key that is absent is never wrong.
 //! The database and the applications have a queue and limits each: a dead endpoint must not keep queries waiting.
 
+mod found;
 pub mod hand;
+mod order;
 mod refresh;
 mod store;
 
 use super::live::Live;
 use crate::config::model::{Cache, CacheWarm, Config, PgHost, Refill};
+use crate::flow::heat::EVICTED;
 use crate::flow::warm::{End, Job, LaneLimits, Limits, Next, Want, Warming};
 use crate::observe::Observer;
 use crate::observe::event::{Observation, Outcome, WarmOutcome};
 use crate::warm::http::Client;
+use order::Ordered;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Store, Word};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-
-/// A key that was there a moment ago, and is gone because what it says has changed.
-const EVICTED: u32 = 1_000;
-
-/// A key that is read, and will expire soon.
-const REFRESH: u32 = 100;
-/// What nobody has asked for yet: behind everything else.
-const STARTUP: u32 = 1;
 
 /// The session's warmers; they end with it.
 pub(super) struct Warmer {
@@ -34,6 +31,12 @@ pub(super) struct Warmer {
     store: Option<Arc<Store>>,
     startup: Option<Task>,
     refresh: Option<Task>,
+    /// Takes what patterns have deleted.
+    gone: Option<found::Gone>,
+    order: Arc<Ordered>,
+    relay: Option<Task>,
+    /// What heat is counted from.
+    begun: Instant,
 }
 
 /// One queue with its limits, and who works it off.
@@ -58,6 +61,7 @@ struct Shared {
     /// Something was offered.
     offered: Notify,
     by: By,
+    order: Arc<Ordered>,
     /// Who is told instead of the log.
     heard: Option<mpsc::UnboundedSender<hand::Told>>,
 }
@@ -65,19 +69,20 @@ struct Shared {
 /// Who makes the values.
 enum By {
     Sql(Arc<Store>),
-    Http(Client),
+    /// The store says what is there already.
+    Http(Client, Arc<Store>),
 }
 
 impl By {
     fn as_str(&self) -> &'static str {
         match self {
             Self::Sql(_) => "sql",
-            Self::Http(_) => "http",
+            Self::Http(..) => "http",
         }
     }
 
     fn makes(&self, warm: &CacheWarm) -> bool {
-        matches!((self, &warm.refill), (Self::Sql(_), Refill::Sql { .. }) | (Self::Http(_), Refill::Http(_)))
+        matches!((self, &warm.refill), (Self::Sql(_), Refill::Sql { .. }) | (Self::Http(..), Refill::Http(_)))
     }
 }
 
@@ -92,24 +97,38 @@ impl Warmer {
         let warms: Vec<&CacheWarm> = config.caches.iter().filter_map(|c| c.warm.as_ref()).collect();
         let report = |detail: String| observer.report(Observation::Warning { what: "nothing is warmed", detail });
         let (mut engines, mut store) = (Vec::new(), None);
-        if warms.iter().any(|w| w.query().is_some() || w.startup.is_some() || w.refresh.is_some()) {
+        let (order, frees) = Ordered::new(config);
+        if !warms.is_empty() {
             match Store::new(config, std::slice::from_ref(host)) {
                 Ok(made) => store = Some(Arc::new(made)),
                 Err(why) => report(why),
             }
         }
         if let Some(store) = store.clone().filter(|_| warms.iter().any(|w| w.query().is_some())) {
-            engines.push(Engine::start(config, observer, By::Sql(store), None));
+            engines.push(Engine::start(config, observer, By::Sql(store), &order, None));
         }
         let mut http = warms.iter().filter_map(|w| if let Refill::Http(http) = &w.refill { Some(http) } else { None });
-        if let Some(first) = http.next() {
+        if let (Some(first), Some(store)) = (http.next(), &store) {
             match Client::new(first.url.tls || http.any(|h| h.url.tls)) {
-                Ok(client) => engines.push(Engine::start(config, observer, By::Http(client), None)),
+                Ok(client) => {
+                    engines.push(Engine::start(config, observer, By::Http(client, store.clone()), &order, None))
+                }
                 Err(why) => report(why),
             }
         }
-        let mut warmer = Self { engines, store, startup: None, refresh: None };
+        let mut warmer = Self {
+            engines,
+            store,
+            startup: None,
+            refresh: None,
+            gone: None,
+            order,
+            relay: None,
+            begun: Instant::now(),
+        };
+        warmer.begin_order(frees);
         warmer.begin_refresh();
+        warmer.begin_found();
         warmer
     }
 
@@ -123,13 +142,14 @@ impl Engine {
         config: &Arc<Config>,
         observer: &Observer,
         by: By,
+        order: &Arc<Ordered>,
         heard: Option<mpsc::UnboundedSender<hand::Told>>,
     ) -> Self {
         let limits = &config.warm;
         let half = match by {
             By::Sql(_) => None,
             // One dead endpoint must leave room for another.
-            By::Http(_) => Some(limits.concurrency.div_ceil(2)),
+            By::Http(..) => Some(limits.concurrency.div_ceil(2)),
         };
         let lane = |cache: &Cache| {
             cache.warm.as_ref().map_or_else(LaneLimits::default, |warm| LaneLimits {
@@ -148,6 +168,7 @@ impl Engine {
             warming: Mutex::new(warming),
             offered: Notify::new(),
             by,
+            order: order.clone(),
             heard,
         });
         let task = Task(tokio::spawn(run(shared.clone())));
@@ -160,6 +181,7 @@ impl Engine {
     }
 
     fn offer_to(shared: &Shared, want: Want) {
+        let Some(want) = shared.order.admit(want) else { return };
         let (dropped, waiting) = {
             let mut warming = shared.warming();
             let dropped = warming.offer(want);
@@ -167,8 +189,31 @@ impl Engine {
         };
         shared.observer.set_warm_queue(shared.by.as_str(), waiting);
         if let Some(dropped) = dropped {
+            shared.order.over(&dropped.key);
             let why = "the queue is full (warm.queue)".to_owned();
             shared.report(&dropped, WarmOutcome::Dropped, Some(why), Duration::ZERO);
+        }
+        shared.offered.notify_one();
+    }
+
+    /// The key was not there: only what is under way for it is done once more.
+    fn offer_if_running(&self, want: Want) {
+        let key = want.key.clone();
+        self.shared.warming().offer_if_running(want);
+        self.shared.not_wanted(&key);
+    }
+
+    /// One of many keys: what the queue drops for it is only counted.
+    fn offer_found(shared: &Shared, want: Want, dropped: &mut BTreeMap<usize, u64>) {
+        let Some(want) = shared.order.admit(want) else { return };
+        let (gone, waiting) = {
+            let mut warming = shared.warming();
+            (warming.offer(want), warming.waiting())
+        };
+        shared.observer.set_warm_queue(shared.by.as_str(), waiting);
+        if let Some(gone) = gone {
+            shared.order.over(&gone.key);
+            *dropped.entry(gone.cache).or_default() += 1;
         }
         shared.offered.notify_one();
     }
@@ -178,16 +223,18 @@ impl Live<'_> {
     /// What a statement named is gone: if it was there, or its cache wants it anyway, it is warmed.
     pub(super) fn warm(&mut self, id: u64, slot: usize, outcome: Outcome) {
         let Some((cache, key, values)) = self.statements.take_want(id, slot) else { return };
-        let Some(warm) = self.config.caches.get(cache).and_then(|c| c.warm.as_ref()) else { return };
-        let Some(engine) = self.warmer.engine(warm) else { return };
+        let warm = self.config.caches.get(cache).and_then(|c| c.warm.as_ref()).filter(|w| w.at_evict);
+        let Some((warm, engine)) = warm.and_then(|w| Some((w, self.warmer.engine(w)?))) else {
+            self.warmer.order.over(&key);
+            return;
+        };
         let want = Want::new(cache, key, values, EVICTED);
         match outcome {
-            _ if !warm.at_evict => {}
             Outcome::Deleted(1..) => engine.offer(want),
             Outcome::Absent if warm.always => engine.offer(want),
             // An application that is being asked may have read before this change, and nobody compares snapshots for it.
-            Outcome::Absent if matches!(warm.refill, Refill::Http(_)) => engine.shared.warming().offer_if_running(want),
-            _ => {}
+            Outcome::Absent if matches!(warm.refill, Refill::Http(_)) => engine.offer_if_running(want),
+            _ => engine.shared.not_wanted(&want.key),
         }
     }
 }
@@ -220,23 +267,37 @@ async fn run(shared: Arc<Shared>) {
 
 async fn work(shared: Arc<Shared>, job: Job) {
     let began = Instant::now();
+    let Some(job) = shared.only_absent(job).await else {
+        // Where it was the last that might run, another one may begin now.
+        shared.offered.notify_one();
+        return;
+    };
     let (words, well) = shared.fill(&job).await;
     let now = Instant::now();
     let ends: Vec<End> = words.iter().map(|w| w.end).collect();
-    let (cache, wants) = (job.cache, job.wants.clone());
+    let (index, wants) = (job.cache, job.wants.clone());
     let (last, waiting, resting) = {
         let mut warming = shared.warming();
-        (warming.ended(job, &ends, well, now), warming.waiting(), warming.is_broken(cache))
+        (warming.ended(job, &ends, well, now), warming.waiting(), warming.is_broken(index))
     };
     shared.observer.set_warm_queue(shared.by.as_str(), waiting);
-    if let Some(cache) = shared.config.caches.get(cache) {
+    if let Some(cache) = shared.config.caches.get(index) {
         shared.observer.set_warm_resting(&cache.name, resting);
         let why = words.iter().find_map(|w| w.why.clone().filter(|_| w.outcome == WarmOutcome::Failed));
+        if resting {
+            shared.order.all_over(index);
+        }
         if let Some(why) = why.filter(|_| resting && !well) {
             shared.observer.report(Observation::WarmRests { cache: cache.name.clone(), why });
         }
     }
     for ((want, word), last) in wants.iter().zip(words).zip(last) {
+        if word.end == End::Failed {
+            // It is tried again much later, if at all.
+            shared.order.over(&want.key);
+        } else if last {
+            shared.not_wanted(&want.key);
+        }
         let outcome = if last { word.outcome } else { WarmOutcome::Retried };
         shared.report(want, outcome, word.why, now.saturating_duration_since(began));
     }
@@ -245,6 +306,13 @@ async fn work(shared: Arc<Shared>, job: Job) {
 impl Shared {
     fn warming(&self) -> MutexGuard<'_, Warming> {
         self.warming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing waits for the key any more, unless it is still to be warmed.
+    fn not_wanted(&self, key: &[u8]) {
+        if !self.warming().holds(key) {
+            self.order.over(key);
+        }
     }
 
     fn report(&self, want: &Want, outcome: WarmOutcome, why: Option<String>, took: Duration) {
@@ -258,12 +326,29 @@ impl Shared {
         self.observer.report(Observation::Warmed { cache: cache.name.clone(), key, outcome, why, took });
     }
 
+    /// The job without what is there already, though it is wanted only where it is absent. Where Redis does not say, all of it.
+    async fn only_absent(&self, job: Job) -> Option<Job> {
+        if !job.wants.iter().any(|w| w.if_absent) {
+            return Some(job);
+        }
+        let (By::Sql(store) | By::Http(_, store)) = &self.by;
+        let keys: Vec<&[u8]> = job.wants.iter().map(|w| w.key.as_slice()).collect();
+        let mut there = store.exist(&keys).await.unwrap_or_default();
+        there.iter_mut().zip(&job.wants).for_each(|(there, want)| *there &= want.if_absent);
+        let (left, spared) = self.warming().spare(job, &there, Instant::now());
+        for want in &spared {
+            self.not_wanted(&want.key);
+            self.report(want, WarmOutcome::Present, None, Duration::ZERO);
+        }
+        left
+    }
+
     /// Fills the keys of a job; also says whether what answers works.
     async fn fill(&self, job: &Job) -> (Vec<Word>, bool) {
         let Some(cache) = self.config.caches.get(job.cache) else { return (Vec::new(), true) };
         match &self.by {
             By::Sql(store) => store.fill(cache, &job.wants).await,
-            By::Http(client) => {
+            By::Http(client, _) => {
                 let mut words = Vec::with_capacity(job.wants.len());
                 for want in &job.wants {
                     words.push(self.ask(client, cache, want).await);

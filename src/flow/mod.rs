@@ -1,9 +1,11 @@
 //! Floor 1: decisions over time, without sockets. Instants and nonces are arguments.
 
+pub mod after;
 pub mod bell;
 pub mod coverage;
 pub mod debounce;
 pub mod fork;
+pub mod heat;
 pub mod index;
 pub mod ledger;
 pub mod paging;

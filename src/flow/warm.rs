@@ -21,41 +21,6 @@ const BREAKS_AT: u32 = 5;
 /// For how long, doubled each time up to the second.
 const BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// What Redis says of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
-    /// Until it expires.
-    pub left: Duration,
-    /// How it is used.
-    pub used: Used,
-}
-
-/// How a key is used, by what Redis counts under its `maxmemory-policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Used {
-    /// Neither read nor written for this long, in whole seconds.
-    Idle(Duration),
-    /// The logarithmic counter of an LFU policy; it halves and decays by itself.
-    Often(u64),
-}
-
-/// What Redis gives a key that nobody has read yet, under LFU.
-const UNREAD: u64 = 5;
-
-/// Whether a key is to be refreshed: `at` thousandths of its time are over, and it was read since it was stored, within `read_within`.
-///
-/// A write counts as a use for Redis, so a key counts as read only where it was used a second after it was stored. Otherwise what is
-/// refreshed would be refreshed for ever.
-#[must_use]
-pub fn is_due(ttl: Duration, at: u32, read_within: Option<Duration>, life: Life) -> bool {
-    let age = ttl.saturating_sub(life.left);
-    let read = match life.used {
-        Used::Idle(idle) => idle + Duration::from_secs(1) < age && read_within.is_none_or(|within| idle <= within),
-        Used::Often(n) => n > UNREAD,
-    };
-    read && age >= ttl.mul_f64(f64::from(at) / 1000.0)
-}
-
 /// A key that is to be filled again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
@@ -67,6 +32,8 @@ pub struct Want {
     pub values: Binding,
     /// The hotter goes first, the coldest is dropped first.
     pub heat: u32,
+    /// Nothing is asked for it where it is there by then.
+    pub if_absent: bool,
     /// How often it was tried.
     tries: u32,
 }
@@ -75,7 +42,13 @@ impl Want {
     /// A key that nobody has tried yet.
     #[must_use]
     pub fn new(cache: usize, key: Vec<u8>, values: Binding, heat: u32) -> Self {
-        Self { cache, key, values, heat, tries: 0 }
+        Self { cache, key, values, heat, if_absent: false, tries: 0 }
+    }
+
+    /// The same, unless somebody fills it while it waits.
+    #[must_use]
+    pub fn if_absent(self) -> Self {
+        Self { if_absent: true, ..self }
     }
 
     /// How often it was tried.
@@ -163,6 +136,11 @@ impl Rate {
             self.begun.pop_front();
         }
         self.begun.push_back(now);
+    }
+
+    /// The last one that began asked nothing.
+    fn spare(&mut self) {
+        self.begun.pop_back();
     }
 }
 
@@ -272,6 +250,12 @@ impl Warming {
         self.lanes.get(cache).is_some_and(|lane| lane.breaker.until.is_some())
     }
 
+    /// Whether the key waits or is asked for.
+    #[must_use]
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// A key was evicted, or is wanted for another reason. Returns what had to go for it: the coldest that waits, or itself.
     pub fn offer(&mut self, want: Want) -> Option<Want> {
         if want.cache >= self.lanes.len() {
@@ -283,8 +267,12 @@ impl Warming {
                 *again = Some(want);
                 return None;
             }
-            Some(Place::Paused(..)) => return None,
+            Some(Place::Paused(known)) => {
+                known.if_absent &= want.if_absent;
+                return None;
+            }
             Some(Place::Waiting(known, order)) => {
+                known.if_absent &= want.if_absent;
                 if want.heat > known.heat {
                     known.heat = want.heat;
                     let lane = &mut self.lanes[known.cache];
@@ -387,6 +375,30 @@ impl Warming {
         self.rate.begin(now);
         self.running += 1;
         Job { cache, wants }
+    }
+
+    /// Of a job that has begun, these keys are there already: nothing is asked for them. Returns what is left of it, if anything is:
+    /// otherwise it counts for no limit, and says nothing of what would have answered.
+    pub fn spare(&mut self, mut job: Job, there: &[bool], now: Instant) -> (Option<Job>, Vec<Want>) {
+        let (mut left, mut spared) = (Vec::new(), Vec::new());
+        for (i, want) in std::mem::take(&mut job.wants).into_iter().enumerate() {
+            let list = if there.get(i) == Some(&true) { &mut spared } else { &mut left };
+            list.push(want);
+        }
+        for want in &spared {
+            self.key_ended(want.clone(), End::Done, now);
+        }
+        if left.is_empty() {
+            self.running = self.running.saturating_sub(1);
+            self.rate.spare();
+            if let Some(lane) = self.lanes.get_mut(job.cache) {
+                lane.running = lane.running.saturating_sub(1);
+                lane.rate.iter_mut().for_each(Rate::spare);
+            }
+            return (None, spared);
+        }
+        job.wants = left;
+        (Some(job), spared)
     }
 
     /// A job has ended, each key in its way. `well`: what answers works, whatever became of the values. Returns, in the same order,

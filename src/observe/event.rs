@@ -134,12 +134,22 @@ pub enum WarmOutcome {
     Failed,
     /// The queue was full: left to the next reader.
     Dropped,
+    /// A reader has filled it while it waited: nothing was asked.
+    Present,
 }
 
 impl WarmOutcome {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Stored, Self::Asked, Self::Empty, Self::Retried, Self::Refused, Self::Failed, Self::Dropped];
+    pub const ALL: [Self; 8] = [
+        Self::Stored,
+        Self::Asked,
+        Self::Empty,
+        Self::Retried,
+        Self::Refused,
+        Self::Failed,
+        Self::Dropped,
+        Self::Present,
+    ];
 
     /// As metrics spell it.
     #[must_use]
@@ -152,6 +162,7 @@ impl WarmOutcome {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Dropped => "dropped",
+            Self::Present => "present",
         }
     }
 }
@@ -315,6 +326,13 @@ pub enum Observation {
         why: Option<String>,
         /// From the beginning of its query to the answer of Redis.
         took: Duration,
+    },
+    /// Of many keys that went at once these were too cold for the queue.
+    WarmsDropped {
+        /// The cache.
+        cache: String,
+        /// How many.
+        keys: u64,
     },
     /// Warming failed too often in a row: the cache is left alone for a while, then one try decides.
     WarmRests {

@@ -317,6 +317,13 @@ impl Metrics {
         }
     }
 
+    pub(super) fn warms_dropped(&self, cache: &str, keys: u64, known: bool) {
+        let cache = if known { cache } else { OTHER }.to_owned();
+        self.warms
+            .get_or_create(&[("cache", cache), ("outcome", WarmOutcome::Dropped.as_str().to_owned())])
+            .inc_by(keys);
+    }
+
     pub(super) fn warm_resting(&self, cache: &str, resting: bool) {
         self.warm_resting.get_or_create(&[("cache", cache.to_owned())]).set(i64::from(resting));
     }

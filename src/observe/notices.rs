@@ -141,6 +141,11 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             .repeating(&format!("{table}:{cache}"))
         }
         Observation::Warmed { cache, key, outcome, why, took } => warmed(cache, key, *outcome, why.as_deref(), *took, keys),
+        Observation::WarmsDropped { cache, keys } => {
+            let cache = one_line(cache);
+            let text = format!("warm {cache}: {keys} of the keys that went at once do not fit in the queue (warm.queue); the next readers fill them");
+            Notice::warn("warms_dropped", text).repeating(&cache)
+        }
         Observation::WarmRests { cache, why } => {
             let cache = one_line(cache);
             let text = format!("warming of {cache} rests, tried again within 30 s: {}", one_line(why));
@@ -171,6 +176,7 @@ fn warmed(cache: &str, key: &[u8], outcome: WarmOutcome, why: Option<&str>, took
     let text = format!("warm {key}: {}{why} (took={})", outcome.as_str(), millis(took));
     match outcome {
         WarmOutcome::Stored | WarmOutcome::Asked | WarmOutcome::Empty => Notice::info("warmed", text),
+        WarmOutcome::Present => Notice::info("warmed", text).at(LogLevel::Debug),
         WarmOutcome::Retried => Notice::info("warm_retried", text).at(LogLevel::Debug),
         WarmOutcome::Refused | WarmOutcome::Failed | WarmOutcome::Dropped => {
             Notice::warn("not_warmed", format!("{text}; the next reader fills it")).repeating(cache)

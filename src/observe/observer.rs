@@ -424,6 +424,9 @@ impl Observer {
             Observation::Warmed { cache, outcome, took, .. } => {
                 metrics.warmed(cache, *outcome, *took, state.edges.keys().any(|id| id.cache == *cache));
             }
+            Observation::WarmsDropped { cache, keys } => {
+                metrics.warms_dropped(cache, *keys, state.edges.keys().any(|id| id.cache == *cache));
+            }
             Observation::Retired { rows } => metrics.retired(*rows),
             Observation::QueueDrained | Observation::WarmRests { .. } => {}
             Observation::Reloaded => metrics.reloaded("ok"),

@@ -123,6 +123,30 @@ impl Query {
         Ok(query)
     }
 
+    /// The byte of the source that a place of the text stands for; `character` counts from 1, as PostgreSQL does.
+    #[must_use]
+    pub fn in_source(&self, character: usize) -> Option<usize> {
+        let at = self.text.char_indices().nth(character.checked_sub(1)?)?.0;
+        let mut text = 0;
+        let mut source = Cursor { source: &self.source, at: 0 };
+        while text < at {
+            let (from, rest) = (source.at, &self.text[text..]);
+            match source.peek()? {
+                // Nothing but blanks stands behind it.
+                ';' if !rest.starts_with(';') => source.at += 1,
+                ':' if rest.starts_with('$') => {
+                    source.parameter()?;
+                    text += 1 + rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);
+                }
+                c => {
+                    source.at = from + c.len_utf8();
+                    text += c.len_utf8();
+                }
+            }
+        }
+        Some(source.at)
+    }
+
     /// The query's columns of these names, as text.
     #[must_use]
     pub fn columns(&self, names: &[&str]) -> String {
@@ -396,5 +420,17 @@ mod tests {
     #[test]
     fn elements_of_an_array_cannot_leave_it() {
         assert_eq!(array(&["7", "a,b", r#"x"y\"#, "NULL", ""]), r#"{"7","a,b","x\"y\\","NULL",""}"#);
+    }
+
+    #[test]
+    fn a_place_that_the_server_names_is_found_in_what_the_operator_wrote() {
+        let source = "SELECT ä, :\"Order Id\"::int, nam FROM t -- :no\n WHERE a = :a AND b = :a AND wrong ; ";
+        let query = Query::parse(source).unwrap();
+        for word in ["nam", "wrong", "FROM", "::int"] {
+            let character = query.text[..query.text.find(word).unwrap()].chars().count() + 1;
+            assert_eq!(query.in_source(character), source.find(word), "{word}");
+        }
+        assert_eq!(query.in_source(1), Some(0));
+        assert_eq!((query.in_source(0), query.in_source(1_000)), (None, None));
     }
 }

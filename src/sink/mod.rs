@@ -5,3 +5,4 @@ pub mod fill;
 pub mod position;
 pub mod scan;
 pub mod tracking;
+pub mod uses;

@@ -179,6 +179,12 @@ impl Position {
         &self.nonce
     }
 
+    /// The connection that deletes: what is asked on it before a delete is answered before it.
+    #[must_use]
+    pub fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
     /// What the record says.
     #[must_use]
     pub fn record(&self) -> &Record {

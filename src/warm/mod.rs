@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod sql;
+pub mod trial;
 
 /// Why a key was not filled.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,7 @@ evict = ["posts"]
 "#;
 
 /// A query that waits in its middle, with the snapshot of its beginning, while somebody holds the lock.
-const GATE: &str = "(SELECT pg_advisory_xact_lock_shared(42) IS NULL OFFSET 0)";
+pub(crate) const GATE: &str = "(SELECT pg_advisory_xact_lock_shared(42) IS NULL OFFSET 0)";
 
 fn world(config: &str) -> World {
     let w = World::running(&Setup { config, schema: SCHEMA, ..Setup::default() });
@@ -61,7 +61,7 @@ fn cache(w: &World, keys: &[&str]) {
 }
 
 /// Waits until `n` statements stand before the gate.
-fn wait_at_gate(w: &World, n: usize) {
+pub(crate) fn wait_at_gate(w: &World, n: usize) {
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let deadline = Instant::now() + crate::support::PATIENCE;
@@ -71,13 +71,13 @@ fn wait_at_gate(w: &World, n: usize) {
     }
 }
 
-fn closed_gate(w: &World) -> Db {
+pub(crate) fn closed_gate(w: &World) -> Db {
     let gate = w.connect();
     gate.sql("SELECT pg_advisory_lock(42)");
     gate
 }
 
-fn open_gate(gate: &Db) {
+pub(crate) fn open_gate(gate: &Db) {
     gate.sql("SELECT pg_advisory_unlock(42)");
 }
 
@@ -239,7 +239,7 @@ fn a_query_that_cannot_work_is_said_once_with_its_remedy_and_harms_nothing() {
 }
 
 /// A series of the daemon's metrics, summed over the lines that hold `label`.
-fn metrics(w: &World, name: &str, label: &str) -> f64 {
+pub(crate) fn metrics(w: &World, name: &str, label: &str) -> f64 {
     let text = ask(&w.config_path().with_file_name("admin.sock"), "/metrics");
     let lines = text.lines().filter(|l| l.starts_with(name) && l.contains(label));
     lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()

@@ -53,8 +53,11 @@ fn by_hand_one_key_is_filled_or_all_that_the_startup_query_names() {
     assert_eq!((json["dry_run"].as_bool(), json["would_warm"].as_array().map(Vec::len)), (Some(true), Some(10)));
     assert_eq!(users(&w), ["app:v2:user:7"], "a dry run fills nothing");
     let json = w.pgevict(&["warm", "user", "--all", "-o", "json"]).exits(0).json();
-    assert_eq!((&json["stored"], &json["failed"]), (&10.into(), &0.into()));
+    assert_eq!((&json["stored"], &json["present"], &json["failed"]), (&9.into(), &1.into(), &0.into()));
     assert_eq!(users(&w).len(), 10);
+    let _: () = w.redis().set("app:v2:user:7", "by the application").unwrap();
+    assert_eq!(w.pgevict(&["warm", "user", "--all", "--force"]).exits(0).out.trim(), "10 stored");
+    assert_eq!(get(&w, "app:v2:user:7").as_deref(), Some("name 7"));
 
     for (args, says) in [
         (&["warm", "usr", "id=7"][..], "did you mean `user`?"),
@@ -82,6 +85,30 @@ fn by_hand_one_key_is_filled_or_all_that_the_startup_query_names() {
     assert!(ran.err.contains("42703") && ran.out.contains("1 failed"), "{ran:?}");
     w.set_env("PGEVICT_REDIS__URL", "redis://127.0.0.1:1/0");
     w.pgevict(&["warm", "user", "id=7"]).exits(4);
+}
+
+#[test]
+fn a_warm_up_that_was_interrupted_goes_on_where_it_was() {
+    let config = CONFIG.replace("id <= 10 OR id IS NULL", "true") + "[warm]\nmax_per_second = 15\nconcurrency = 1\n";
+    let w = World::running(&Setup { config: &config, ..setup() });
+    w.wait_position();
+    let path = w.config_path();
+    let mut hand = crate::support::pgevict(&["warm", "user", "--all", "-c", path.to_str().unwrap()], &w.env)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    w.wait_keys("a dozen users", |redis| redis.keys::<_, Vec<String>>("app:v2:user:*").is_ok_and(|k| k.len() >= 12));
+    hand.kill().unwrap();
+    hand.wait().unwrap();
+    let before = users(&w).len();
+    assert!((12..50).contains(&before), "{before} of 50 were filled before it was killed");
+    // The last one may have been stored after they were counted.
+    let json = w.pgevict(&["warm", "user", "--all", "-o", "json"]).exits(0).json();
+    let of = |name: &str| json[name].as_u64().unwrap();
+    assert_eq!(of("stored") + of("present"), 50);
+    assert!((before as u64..=before as u64 + 1).contains(&of("present")), "{json} after {before} keys");
+    assert_eq!(users(&w).len(), 50);
 }
 
 #[test]

@@ -16,21 +16,21 @@ INSERT INTO users SELECT n, 'name ' || n FROM generate_series(1, 50) n;
 
 /// What an application was sent: the request line, the headers in lower case, the body.
 #[derive(Debug, Clone)]
-struct Asked {
-    line: String,
+pub(crate) struct Asked {
+    pub(crate) line: String,
     headers: String,
     body: String,
 }
 
 /// An application that answers by path: `/ok/…` stores `user:ID`, `/fail/…` 500, `/away/…` sends elsewhere, `/hang/…` says nothing.
-struct App {
-    port: u16,
+pub(crate) struct App {
+    pub(crate) port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl App {
     /// `gate`: where one is given, `/ok/…` waits for a word from it after it has looked at the database.
-    fn start(redis: String, away: u16, gate: Option<Receiver<()>>) -> Self {
+    pub(crate) fn start(redis: String, away: u16, gate: Option<Receiver<()>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -44,7 +44,7 @@ impl App {
         Self { port, asked }
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -94,7 +94,7 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, redis: &str, away: u1
 }
 
 /// Where the application stores.
-fn redis_of(w: &World) -> String {
+pub(crate) fn redis_of(w: &World) -> String {
     w.redis.borrow().url(0)
 }
 

@@ -45,6 +45,8 @@ pub struct CacheWarm {
     pub concurrency: Option<usize>,
     /// Of this cache, questions begun in a second; None: only the global limit.
     pub max_per_second: Option<u32>,
+    /// Caches, by name, that are warmed first where one change evicts both.
+    pub after: Vec<String>,
 }
 
 impl CacheWarm {

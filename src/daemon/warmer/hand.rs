@@ -1,7 +1,8 @@
 //! Keys that nothing evicted: those that `warm.startup.sql` names, at the daemon's start or by hand (`pgevict warm`).
 
-use super::{By, Engine, STARTUP, Shared, Store, Warmer, newest};
+use super::{By, Engine, Ordered, Shared, Store, Warmer, newest};
 use crate::config::model::{Cache, Config, Refill};
+use crate::flow::heat::STARTUP;
 use crate::flow::warm::Want;
 use crate::observe::Observer;
 use crate::observe::event::{Observation, WarmOutcome};
@@ -41,10 +42,12 @@ impl Hand {
         let by = match refill {
             None => return Err("the cache has no `warm`".into()),
             Some(Refill::Sql { .. }) => By::Sql(store.clone()),
-            Some(Refill::Http(http)) => By::Http(Client::new(http.url.tls)?),
+            Some(Refill::Http(http)) => By::Http(Client::new(http.url.tls)?, store.clone()),
         };
         let (sender, told) = mpsc::unbounded_channel();
-        let engine = Engine::start(config, &Observer::new(&config.log), by, Some(sender));
+        // One cache alone waits for no other.
+        let (order, _) = Ordered::new(config);
+        let engine = Engine::start(config, &Observer::new(&config.log), by, &order, Some(sender));
         Ok(Self { config: config.clone(), store, engine, told, cache })
     }
 
@@ -67,8 +70,8 @@ impl Hand {
         self.store.named(self.cache()).await
     }
 
-    /// Fills these keys, and says of each what became of it as soon as it is known.
-    pub async fn warm(&mut self, keys: Vec<(Vec<u8>, Binding)>, mut tell: impl FnMut(Told)) {
+    /// Fills these keys, where `absent` only those that are not there, and says of each what became of it as soon as it is known.
+    pub async fn warm(&mut self, keys: Vec<(Vec<u8>, Binding)>, absent: bool, mut tell: impl FnMut(Told)) {
         let mut left = keys.len();
         let mut keys = keys.into_iter();
         let room = self.config.warm.queue.min(1000);
@@ -76,7 +79,8 @@ impl Hand {
             while self.engine.shared.warming().waiting() < room
                 && let Some((key, values)) = keys.next()
             {
-                self.engine.offer(Want::new(self.cache, key, values, STARTUP));
+                let want = Want::new(self.cache, key, values, STARTUP);
+                self.engine.offer(if absent { want.if_absent() } else { want });
             }
             let Some(told) = self.told.recv().await else { return };
             if told.1 != WarmOutcome::Retried {
@@ -142,7 +146,7 @@ async fn started_with(store: &Store, shared: &Arc<Shared>, index: usize) {
             while shared.warming().waiting() >= shared.config.warm.queue / 2 {
                 tokio::time::sleep(ROOM).await;
             }
-            Engine::offer_to(shared, Want::new(index, key.clone(), values.clone(), STARTUP));
+            Engine::offer_to(shared, Want::new(index, key.clone(), values.clone(), STARTUP).if_absent());
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A walk over the keyspace finds the keys; Redis says how long each has left and when it was last read. Nothing else is kept.
 
-use super::{Engine, REFRESH, Shared, Store, Task, Warmer, newest};
+use super::{Engine, Shared, Store, Task, Warmer, newest};
 use crate::config::model::{Mode, Refresh};
-use crate::flow::warm::{Want, is_due};
+use crate::flow::heat::is_due;
+use crate::flow::warm::Want;
 use crate::rules::binding::Binding;
 use crate::rules::glob;
 use crate::rules::template::Rendered;
@@ -39,22 +40,22 @@ impl Warmer {
             }
         }
         if !caches.is_empty() {
-            self.refresh = Some(Task(tokio::spawn(refresh(store, caches))));
+            self.refresh = Some(Task(tokio::spawn(refresh(store, caches, self.begun))));
         }
     }
 }
 
-async fn refresh(store: Arc<Store>, caches: Vec<Refreshed>) {
+async fn refresh(store: Arc<Store>, caches: Vec<Refreshed>, since: Instant) {
     let window = |c: &Refreshed| c.ttl.mul_f64(1.0 - f64::from(c.refresh.at) / 1000.0) / 3;
     let pause = caches.iter().map(window).min().unwrap_or(PAUSE.1).clamp(PAUSE.0, PAUSE.1);
     loop {
         let began = Instant::now();
-        walk(&store, &caches).await;
+        walk(&store, &caches, since).await;
         tokio::time::sleep(pause.max(began.elapsed() * REST)).await;
     }
 }
 
-async fn walk(store: &Store, caches: &[Refreshed]) {
+async fn walk(store: &Store, caches: &[Refreshed], since: Instant) {
     let Some(config) = caches.first().map(|c| &c.shared.config) else { return };
     let prefix = newest(config).1;
     let whole = |c: &Refreshed| match config.caches[c.cache].template.whole(prefix.as_bytes()) {
@@ -74,7 +75,7 @@ async fn walk(store: &Store, caches: &[Refreshed]) {
                 }
                 // What cannot be told apart (`{a}:{b}` with a colon in a value) waits for its next change.
                 let Some(values) = Binding::read(&config.caches[c.cache].template, prefix, key) else { continue };
-                Engine::offer_to(&c.shared, Want::new(c.cache, key.clone(), values, REFRESH));
+                Engine::offer_to(&c.shared, Want::new(c.cache, key.clone(), values, life.used.heat(since.elapsed())));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Values that pgevict reads and stores itself: the database's answer, through the fill contract.
 
 use crate::config::model::{Cache, Config, PgHost, Refill, WarmFormat};
-use crate::flow::warm::{End, Life, Used, Want};
+use crate::flow::heat::{Life, Used};
+use crate::flow::warm::{End, Want};
 use crate::observe::event::WarmOutcome;
 use crate::rules::binding::{Binding, overlapping};
 use crate::rules::query::Query;

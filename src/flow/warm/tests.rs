@@ -39,19 +39,6 @@ fn end(w: &mut Warming, job: Job, end: End, now: Instant) -> bool {
 }
 
 #[test]
-fn a_key_is_refreshed_late_in_its_life_and_only_while_it_is_read() {
-    let second = Duration::from_secs;
-    let due = |left, used, within| is_due(second(100), 800, within, Life { left: second(left), used });
-    let idle = |n| Used::Idle(second(n));
-    assert!(due(20, idle(3), None) && due(1, idle(97), None));
-    assert!(!due(21, idle(3), None), "too early");
-    assert!(!due(20, idle(80), None) && !due(20, idle(79), None), "nobody has read it since it was stored");
-    assert!(due(20, idle(10), Some(second(10))) && !due(20, idle(11), Some(second(10))));
-    assert!(due(20, Used::Often(6), None) && !due(20, Used::Often(5), None));
-    assert!(!due(200, idle(0), None), "the application has stored it for longer");
-}
-
-#[test]
 fn the_hottest_goes_first_and_among_equals_the_one_that_waits_longest() {
     let (mut w, now) = (warming(LIMITS, &[LaneLimits::default(); 2]), Instant::now());
     for (cache, key, heat) in [(0, "cold", 1), (1, "first", 5), (0, "second", 5)] {
@@ -90,6 +77,40 @@ fn a_key_is_asked_for_once_and_again_only_if_it_was_evicted_meanwhile() {
     let job = started(&mut w, now);
     assert!(end(&mut w, job, End::Done, now));
     assert_eq!((waits(&mut w, now), w.waiting()), (None, 0));
+}
+
+#[test]
+fn what_somebody_has_filled_meanwhile_is_spared_and_costs_nothing_of_the_limits() {
+    let limits = LaneLimits { batched: true, per_second: Some(1), ..LaneLimits::default() };
+    let (mut w, now) = (warming(Limits { per_second: 1, ..LIMITS }, &[limits]), Instant::now());
+    for key in ["a", "b"] {
+        w.offer(want(0, key, 1).if_absent());
+    }
+    let job = started(&mut w, now);
+    let (left, spared) = w.spare(job, &[true, true], now);
+    assert_eq!((left, spared.len(), w.waiting()), (None, 2, 0));
+    for key in ["c", "d"] {
+        w.offer(want(0, key, 1).if_absent());
+    }
+    // At once: the first one has asked nothing.
+    let job = started(&mut w, now);
+    w.offer(want(0, "c", 1));
+    let (left, spared) = w.spare(job, &[true, false], now);
+    assert_eq!((keys(left.as_ref().unwrap()), spared[0].key.as_slice()), (vec!["d".to_owned()], b"c".as_slice()));
+    assert!(end(&mut w, left.unwrap(), End::Done, now));
+    // It was evicted while its existence was asked for, so it is asked for again.
+    assert!(waits(&mut w, now).is_some(), "one a second");
+    assert_eq!(keys(&started(&mut w, now + Duration::from_secs(1))), ["c"]);
+}
+
+#[test]
+fn a_key_that_a_change_evicts_is_asked_for_even_if_it_waited_only_in_case_it_is_absent() {
+    let (mut w, now) = (warming(LIMITS, &[LaneLimits::default()]), Instant::now());
+    w.offer(want(0, "a", 1).if_absent());
+    w.offer(want(0, "a", 1));
+    w.offer(want(0, "a", 2).if_absent());
+    let job = started(&mut w, now);
+    assert!(!job.wants[0].if_absent);
 }
 
 #[test]
