@@ -29,6 +29,8 @@ mod index;
 mod lifecycle;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/pause.rs"]
+mod pause;
 #[path = "e2e/poison.rs"]
 mod poison;
 #[path = "e2e/pooler.rs"]
@@ -66,6 +68,10 @@ mod warm_flush;
 mod warm_hand;
 #[path = "e2e/warm_http.rs"]
 mod warm_http;
+#[path = "e2e/warm_schedule.rs"]
+mod warm_schedule;
+#[path = "e2e/warm_watched.rs"]
+mod warm_watched;
 
 #[path = "recipes/analyses/scenario.rs"]
 mod recipe_analyses;

@@ -370,7 +370,8 @@ fn every_series_is_documented() {
         took: Duration::from_millis(7),
     });
     o.set_warm_queue("sql", 1);
-    o.set_warm_resting("c", false);
+    o.set_warm_lane("c", pgevict::flow::warm::LaneState::default());
+    o.count_worth("c", "yes", 1);
     let mut odd = eviction("8");
     if let Observation::Statement(s) = &mut odd {
         s.extent = Extent::Degraded;
@@ -403,6 +404,11 @@ fn every_condition_is_documented() {
 fn every_field_of_status_and_tail_is_documented() {
     let served = Served::new(None);
     let mut lines = served.observer.subscribe();
+    let warmed = "[postgres]\nurl = \"postgresql://u@h/d\"\n[redis]\nurl = \"redis://h\"\n[cache.user_dashboard]\n\
+                  key = \"user_dashboard:{user_id}\"\nttl = \"1m\"\nwarm.sql = \"SELECT 1 WHERE :user_id = '1'\"\n\
+                  [table.calls]\nevict = [\"user_dashboard\"]";
+    let (config, _) = pgevict::config::parse(warmed, "t", &pgevict::config::Environment::empty()).unwrap();
+    served.observer.set_config(&config);
     served.observer.report(eviction("7"));
     let told = doc("json.md");
     let check = |value: &Value| {
@@ -418,6 +424,8 @@ fn every_field_of_status_and_tail_is_documented() {
     }
     check(&status["totals"]);
     check(&status["lag"]);
+    check(&status["warming"]);
+    check(&status["warming"]["caches"][0]);
     let line: Value = serde_json::from_str(lines.try_recv().unwrap().json()).unwrap();
     check(&line);
     check(&line["keys"][0]);

@@ -1,6 +1,6 @@
 //! Floor 2: the admin socket and listener.
 //!
-//! `GET /livez /readyz /metrics /status` on both; `GET /tail` and `POST /reload` on the unix socket only, whose file
+//! `GET /livez /readyz /metrics /status` on both; `GET /tail` and every POST on the unix socket only, whose file
 //! mode (0660) says who may. The TCP listener is read-only, sends no CORS headers, and answers only requests whose
 //! `Host` cannot be a rebound DNS name.
 
@@ -38,6 +38,15 @@ pub enum Control {
     Reload {
         /// Err: why it was refused, as `check` prints it; the old configuration stays live then.
         reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Pause, or go on.
+    Pause {
+        /// Only warming, or delivery.
+        warming: bool,
+        /// Whether to pause.
+        paused: bool,
+        /// Ok: whether that is new. Err: why it is not done.
+        reply: oneshot::Sender<Result<bool, String>>,
     },
     /// The operator has dealt with the refused edges of a cache.
     Dismiss {

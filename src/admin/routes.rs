@@ -69,6 +69,8 @@ pub(super) fn socket(observer: Observer, control: mpsc::Sender<Control>, stop: C
     let own = Router::new()
         .route("/tail", get(tail_stream))
         .route("/reload", post(reload))
+        .route("/pause", post(|state: State<Socket>, what: Query<What>| pause(state, what, true)))
+        .route("/resume", post(|state: State<Socket>, what: Query<What>| pause(state, what, false)))
         .route("/dismiss/{cache}", post(dismiss))
         .with_state(state);
     shared(observer).merge(own)
@@ -128,6 +130,27 @@ async fn reload(State(socket): State<Socket>) -> Response {
         Ok(Some(Err(why))) => (StatusCode::UNPROCESSABLE_ENTITY, why).into_response(),
         Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer\n").into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct What {
+    warming: Option<bool>,
+}
+
+/// Pauses warming (`?warming=true`) or delivery, or goes on with it.
+async fn pause(State(socket): State<Socket>, Query(what): Query<What>, paused: bool) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let warming = what.warming == Some(true);
+    let asked = async {
+        socket.control.send(Control::Pause { warming, paused, reply }).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(RELOAD, asked).await {
+        Ok(Some(Ok(new))) => Json(json!({ "paused": paused, "warming": warming, "new": new })).into_response(),
+        Ok(Some(Err(why))) => (StatusCode::CONFLICT, why).into_response(),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer").into_response(),
     }
 }
 

@@ -183,7 +183,10 @@ pub(super) fn acl_line(user: &str, config: &Config) -> String {
         more.push(" +pexpire".to_owned());
     }
     if config.caches.iter().any(|c| c.warm.as_ref().is_some_and(|w| w.refresh.is_some())) {
-        more.push(" +pttl +object".to_owned());
+        more.push(" +pttl".to_owned());
+    }
+    if config.caches.iter().any(|c| c.warm.is_some()) {
+        more.push(" +object".to_owned());
     }
     if crate::daemon::indexed::index(config).is_some() {
         let channel = String::from_utf8_lossy(&glob::escape(config.redis.state.as_bytes())).into_owned();

@@ -15,6 +15,7 @@ pub mod help;
 pub mod load;
 pub mod man;
 pub mod out;
+pub mod pause;
 pub mod ready;
 pub mod run;
 pub mod sql;
@@ -78,6 +79,10 @@ pub enum Command {
     Evict(evict::Args),
     /// Fill keys by hand
     Warm(warm::Args),
+    /// Hold the position: nothing is evicted until `resume`
+    Pause(pause::Args),
+    /// Go on after `pause`
+    Resume(pause::Args),
     /// Exit 0 if the daemon is ready, 1 if not
     Ready(ready::Args),
     /// Show what the daemon does
@@ -114,6 +119,8 @@ pub fn main() -> Exit {
         Command::Demo(args) => demo::run(args, &cli.common),
         Command::Evict(args) => evict::run(args, &cli.common),
         Command::Warm(args) => warm::run(args, &cli.common),
+        Command::Pause(args) => pause::run(args, true, &cli.common),
+        Command::Resume(args) => pause::run(args, false, &cli.common),
         Command::Ready(args) => ready::run(args, &cli.common),
         Command::Status(args) => status::run(args, &cli.common),
         Command::Tail(args) => tail::run(args, &cli.common),

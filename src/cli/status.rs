@@ -1,5 +1,7 @@
 //! `pgevict status`.
 
+mod warming;
+
 use super::client::{self, Daemon};
 use super::{Common, Output, exit::Exit, out};
 use crate::observe::redact::one_line;
@@ -60,6 +62,7 @@ struct Report {
     probe: Option<Probe>,
     journal_rows: Option<u64>,
     suspected: Vec<Suspect>,
+    warming: Option<warming::Warming>,
     edges: Vec<Edge>,
     totals: Totals,
     lag: Option<Lag>,
@@ -160,8 +163,11 @@ const SUSPICIOUS: u64 = 20;
 fn page(r: &Report) -> String {
     let mut p = String::new();
     // Writing to a String cannot fail.
-    let _ =
-        head(r, &mut p).and_then(|()| counts(r, &mut p)).and_then(|()| edges(r, &mut p)).and_then(|()| tail(r, &mut p));
+    let _ = head(r, &mut p)
+        .and_then(|()| counts(r, &mut p))
+        .and_then(|()| edges(r, &mut p))
+        .and_then(|()| r.warming.as_ref().map_or(Ok(()), |w| warming::page(w, &mut p)))
+        .and_then(|()| tail(r, &mut p));
     p
 }
 
@@ -270,16 +276,22 @@ fn edges(r: &Report, p: &mut String) -> std::fmt::Result {
             e.last_eviction.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));
+    table(&rows, 3, p)
+}
+
+/// Aligned columns, the first row being their heads; so many of them hold names.
+fn table<const N: usize>(rows: &[[String; N]], names: usize, p: &mut String) -> std::fmt::Result {
     writeln!(p)?;
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    for row in &rows {
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in rows {
         let mut line = String::new();
         for (i, cell) in row.iter().enumerate() {
             // Names to the left, numbers to the right.
-            match i {
-                0..=2 => write!(line, "{cell:<0$}  ", widths[i])?,
-                _ => write!(line, "{cell:>0$}  ", widths[i])?,
+            if i < names {
+                write!(line, "{cell:<0$}  ", widths[i])?;
+            } else {
+                write!(line, "{cell:>0$}  ", widths[i])?;
             }
         }
         writeln!(p, "{}", line.trim_end())?;

@@ -7,7 +7,7 @@ mod connection;
 mod warm;
 
 pub use connection::{ChannelBinding, PgHost, PgTls, PgUrl, RedisAddress, RedisUrl, Secret, SslMode};
-pub use warm::{CacheWarm, Http, Method, Refill, Refresh, Warm, WarmFormat};
+pub use warm::{CacheWarm, Http, Method, Quiet, Refill, Refresh, Warm, WarmFormat};
 
 use crate::rules::template::Template;
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 mod after;
 mod http;
+mod schedule;
 
 use super::caches::CacheAt;
 use super::codes;
@@ -66,9 +67,9 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let mut s = Section::local(path, table);
     let sql = s.get(reader, "sql").map(|f| (f.place(), reader.name(f, &s.path("sql"))));
     let http = s.get(reader, "http").map(|f| (f.place(), http::read(reader, &f, s.path("http"))));
-    let [at_evict, at_start, at_refresh] = match s.get(reader, "on") {
+    let [at_evict, at_start, at_refresh, at_hours] = match s.get(reader, "on") {
         Some(found) => on(reader, found, &s.path("on")),
-        None => [Some(place.clone()), None, None],
+        None => [Some(place.clone()), None, None, None],
     };
     let refresh = refresh(reader, &mut s, at_refresh.as_ref());
     let startup_at = s.get(reader, "startup");
@@ -78,6 +79,10 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
         let help = "such as warm.startup.sql = \"SELECT id FROM users WHERE active\"";
         reader.error(codes::MISSING, start, message).help.push(help.into());
     }
+    let schedule = match (s.get(reader, "schedule"), &at_hours) {
+        (None, None) => None,
+        (found, on) => schedule::read(reader, found, s.path("schedule"), on.as_ref(), startup.as_ref()),
+    };
     let formats = [("json", WarmFormat::Json), ("text", WarmFormat::Text), ("hash", WarmFormat::Hash)];
     let format = s.get(reader, "format").and_then(|f| reader.choice(f, &s.path("format"), &formats));
     let after = s.get(reader, "after").and_then(|f| reader.list(f, &s.path("after"))).unwrap_or_default();
@@ -85,7 +90,6 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, &s.path("concurrency"), 1..=100));
     let rate = s.get(reader, "max_per_second");
     let rate = rate.and_then(|f| reader.integer(f, &s.path("max_per_second"), 1..=100_000));
-    s.not_built(reader, "schedule");
     let path = s.path("sql");
     s.finish(reader);
     let warm = |refill| CacheWarm {
@@ -93,6 +97,7 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
         at_evict: at_evict.is_some(),
         at_start: at_start.is_some(),
         refresh,
+        schedule: schedule.clone(),
         startup: startup.clone(),
         always: always.is_some_and(|a| a.value),
         concurrency: concurrency.map(size),
@@ -138,21 +143,18 @@ pub(super) fn cache<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String
     }
 }
 
-/// What begins a warm-up: evictions, the daemon's start, the end of an entry's time.
-fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) -> [Option<Place>; 3] {
-    let mut out = [None, None, None];
+/// What begins a warm-up: evictions, the daemon's start, the end of an entry's time, quiet hours.
+fn on<'a>(reader: &mut Reader<'a>, found: Found<'a>, path: &str) -> [Option<Place>; 4] {
+    let mut out = [None, None, None, None];
     for item in reader.list(found, path).unwrap_or_default() {
         match item.value.as_str() {
             "evict" => out[0] = Some(item.place),
             "startup" => out[1] = Some(item.place),
             "refresh" => out[2] = Some(item.place),
-            "schedule" => {
-                let message = format!("`{path}` with \"schedule\" is designed, but not yet built");
-                reader.error(codes::NOT_BUILT, &item.place, message);
-            }
+            "schedule" => out[3] = Some(item.place),
             other => {
                 let near = nearest(other, ["evict", "startup", "refresh", "schedule"]);
-                let message = format!("`{other}` is no occasion: evict, startup, refresh");
+                let message = format!("`{other}` is no occasion: evict, startup, refresh, schedule");
                 reader.push(Problem::error(codes::NOT_A_CHOICE, item.place, message).did_you_mean(near));
             }
         }
@@ -192,7 +194,11 @@ fn startup<'a>(reader: &mut Reader<'a>, found: &Found<'a>, path: String) -> Opti
         reader.error(codes::MISSING, &place, format!("`{path}` is missing: which keys?"));
         return None;
     };
-    let sql = sql?;
+    naming(reader, &sql?, &path)
+}
+
+/// A query that names keys: it has no parameters but the version.
+fn naming(reader: &mut Reader<'_>, sql: &At<String>, path: &str) -> Option<Query> {
     match Query::parse(&sql.value) {
         Ok(query) => match query.parameters.iter().find(|p| *p != VERSION) {
             None => Some(query),

@@ -145,6 +145,8 @@ impl Live<'_> {
                 Event::Found(lane, found) => self.found(lane, found, now).await,
                 Event::Filled(found) => self.fill(found, now),
                 Event::Beacon(outcome) => self.beacon_back(outcome, now).await,
+                // It may flush; the next one after the pause finds the same.
+                Event::Audit(_) if self.paused() => Ok(()),
                 Event::Audit(outcome) => self.audited(outcome, now).await,
                 Event::Probe(told) => self.probe_told(told, now),
                 Event::Timer => Ok(()),
@@ -209,6 +211,10 @@ impl Live<'_> {
 
     /// When something is due at the latest.
     fn next_deadline(&self, now: Instant) -> Instant {
+        if self.paused() {
+            let until = self.paused_until();
+            return if self.wants_beacon(now) { until.min(self.next_beacon) } else { until };
+        }
         if self.batch.is_some() && self.reads() || self.repeats.reading() && self.roomy() {
             return now;
         }
@@ -248,6 +254,9 @@ impl Live<'_> {
 
     /// Performs everything that is due.
     async fn due(&mut self, now: Instant) -> Step {
+        if self.paused() {
+            return self.stand_still(now).await;
+        }
         if self.guard_due {
             self.guard(false).await?;
         }
@@ -286,8 +295,8 @@ impl Live<'_> {
         let vouched = enforced && proven && trusted && !self.flushes.under_way();
         self.position.vouch(vouched);
         // Not before the first flush is over, which would take it again.
-        if vouched && !self.context.warmed.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            self.warmer.begin_startup();
+        if vouched {
+            self.warmer.trusted(!self.context.warmed.swap(true, std::sync::atomic::Ordering::Relaxed));
         }
         let greets = trusted && self.trust.is_silent();
         if now >= self.next_heartbeat || greets {
@@ -296,6 +305,7 @@ impl Live<'_> {
                 self.trust.greetings().into_iter().for_each(|o| self.context.observer.report(o));
             }
             self.next_heartbeat = Instant::now() + HEARTBEAT;
+            self.warmer.tell();
         }
         if now >= self.next_audit && self.watch.looking.is_none() && self.draining.is_none() {
             self.next_audit = now + super::watch::AUDIT;
@@ -335,7 +345,7 @@ impl Live<'_> {
     }
 
     /// Begins to move the position to what is settled: first a beacon, committed after that snapshot was taken.
-    fn move_position(&mut self, now: Instant) {
+    pub(super) fn move_position(&mut self, now: Instant) {
         if !self.wants_beacon(now) || now < self.next_beacon {
             if now >= self.next_tick {
                 self.next_tick = now + SLOW_TICK;

@@ -11,6 +11,7 @@ pub mod indexed;
 mod live;
 mod notify;
 mod passes;
+pub mod pause;
 mod poison;
 mod probe;
 mod reading;
@@ -31,6 +32,7 @@ use crate::observe::Observer;
 use crate::observe::event::{Condition, FlushReason, Observation, Server};
 use crate::source::session::Candidate;
 use control::Control;
+use pause::Pause;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -60,6 +62,8 @@ pub struct Context {
     pub adopt: AtomicBool,
     /// What is warmed at the start has been begun: once a process, whatever becomes of its sessions.
     pub warmed: AtomicBool,
+    /// What an operator has paused.
+    pub pause: Arc<Pause>,
 }
 
 /// Why a session ended.

@@ -120,7 +120,7 @@ pub(super) async fn open<'a>(
     }
     let nonce = format!("{:016x}", rand::random::<u64>());
     let recorded = next.repeat.clone();
-    let held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
+    let mut held = Position::take(redis, &config.redis.state, memory.record, next, nonce).await.map_err(redis_down)?;
     // Said only now that Redis has let us write: one that answers and refuses (READONLY, MISCONF …) is still down.
     trust.greet(greeting(config, Server::Redis, redis_version), observer);
 
@@ -132,7 +132,8 @@ pub(super) async fn open<'a>(
     });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
-    let warmer = Warmer::start(config, &session.connected.host, observer);
+    let warmer = Warmer::start(config, &session.connected.host, context);
+    held.worths = warmer.worths();
     let now = Instant::now();
     let rings = journal.is_some() && config.postgres.bell == BellMode::Auto && !identity.prepared_transactions;
     let mut live = Live {

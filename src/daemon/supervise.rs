@@ -1,6 +1,7 @@
 //! The process around the daemon: signals, systemd, the admin server, reload.
 
 use super::control::Control;
+use super::pause::Pause;
 use super::{Context, End, run, systemd};
 use crate::admin;
 use crate::config::model::Config;
@@ -53,6 +54,7 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
         control: Mutex::new(receiver),
         adopt: AtomicBool::new(options.adopt),
         warmed: AtomicBool::new(false),
+        pause: Arc::default(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -66,7 +68,8 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
         async move { admin::serve(&admin_config, observer, admin_sender, served).await }
     });
     let accompany = tokio::spawn(systemd::accompany(observer.clone(), served.clone()));
-    let reloads = tokio::spawn(reloads(options, observer.clone(), hang_up, admin_receiver, sender));
+    let reloads =
+        tokio::spawn(reloads(options, observer.clone(), context.pause.clone(), hang_up, admin_receiver, sender));
     // READY says that the loop runs, not that the servers are there: boot order must not matter. STATUS says what it waits for.
     systemd::ready();
 
@@ -101,10 +104,12 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
 async fn reloads(
     options: Options,
     observer: Observer,
+    pause: Arc<Pause>,
     mut hang_up: tokio::signal::unix::Signal,
     mut admin: mpsc::Receiver<admin::Control>,
     session: mpsc::Sender<Control>,
 ) {
+    let mut delivery = options.config.postgres.delivery;
     loop {
         let reply = tokio::select! {
             Some(()) = hang_up.recv() => None,
@@ -112,6 +117,11 @@ async fn reloads(
                 admin::Control::Reload { reply } => Some(reply),
                 admin::Control::Dismiss { cache } => {
                     let _ = session.send(Control::Dismiss(cache)).await;
+                    continue;
+                }
+                admin::Control::Pause { warming, paused, reply } => {
+                    // Whoever asked may have left.
+                    let _ = reply.send(pause.ask(warming, paused, delivery, &observer));
                     continue;
                 }
             },
@@ -122,6 +132,7 @@ async fn reloads(
             Ok(config) => {
                 options.log.set(&config.log);
                 observer.set_config(&config);
+                delivery = config.postgres.delivery;
                 let _ = session.send(Control::Reload(Arc::new(config))).await;
                 Ok(())
             }

@@ -7,12 +7,15 @@ mod found;
 pub mod hand;
 mod order;
 mod refresh;
+mod schedule;
 mod store;
 
+use super::Context;
 use super::live::Live;
 use crate::config::model::{Cache, CacheWarm, Config, PgHost, Refill};
 use crate::flow::heat::EVICTED;
 use crate::flow::warm::{End, Job, LaneLimits, Limits, Next, Want, Warming};
+use crate::flow::worth::Worths;
 use crate::observe::Observer;
 use crate::observe::event::{Observation, Outcome, WarmOutcome};
 use crate::warm::http::Client;
@@ -21,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Store, Word};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The session's warmers; they end with it.
@@ -37,6 +40,16 @@ pub(super) struct Warmer {
     relay: Option<Task>,
     /// What heat is counted from.
     begun: Instant,
+    schedule: Option<Task>,
+    /// What was warmed, shared with whoever deletes it.
+    worths: Arc<Mutex<Worths>>,
+}
+
+/// What all queues share.
+struct Beside {
+    order: Arc<Ordered>,
+    worths: Arc<Mutex<Worths>>,
+    paused: watch::Receiver<bool>,
 }
 
 /// One queue with its limits, and who works it off.
@@ -58,6 +71,9 @@ struct Shared {
     config: Arc<Config>,
     observer: Observer,
     warming: Mutex<Warming>,
+    worths: Arc<Mutex<Worths>>,
+    /// An operator has paused it.
+    paused: watch::Receiver<bool>,
     /// Something was offered.
     offered: Notify,
     by: By,
@@ -93,11 +109,13 @@ fn newest(config: &Config) -> (Option<&str>, &str) {
 
 impl Warmer {
     /// Begins to warm what the configuration wants warmed. `host` is the session's.
-    pub(super) fn start(config: &Arc<Config>, host: &PgHost, observer: &Observer) -> Self {
+    pub(super) fn start(config: &Arc<Config>, host: &PgHost, context: &Context) -> Self {
+        let (observer, paused) = (&context.observer, context.pause.warming());
         let warms: Vec<&CacheWarm> = config.caches.iter().filter_map(|c| c.warm.as_ref()).collect();
         let report = |detail: String| observer.report(Observation::Warning { what: "nothing is warmed", detail });
         let (mut engines, mut store) = (Vec::new(), None);
         let (order, frees) = Ordered::new(config);
+        let beside = Beside { order, worths: Arc::default(), paused };
         if !warms.is_empty() {
             match Store::new(config, std::slice::from_ref(host)) {
                 Ok(made) => store = Some(Arc::new(made)),
@@ -105,13 +123,13 @@ impl Warmer {
             }
         }
         if let Some(store) = store.clone().filter(|_| warms.iter().any(|w| w.query().is_some())) {
-            engines.push(Engine::start(config, observer, By::Sql(store), &order, None));
+            engines.push(Engine::start(config, observer, By::Sql(store), &beside, None));
         }
         let mut http = warms.iter().filter_map(|w| if let Refill::Http(http) = &w.refill { Some(http) } else { None });
         if let (Some(first), Some(store)) = (http.next(), &store) {
             match Client::new(first.url.tls || http.any(|h| h.url.tls)) {
                 Ok(client) => {
-                    engines.push(Engine::start(config, observer, By::Http(client, store.clone()), &order, None))
+                    engines.push(Engine::start(config, observer, By::Http(client, store.clone()), &beside, None))
                 }
                 Err(why) => report(why),
             }
@@ -121,10 +139,12 @@ impl Warmer {
             store,
             startup: None,
             refresh: None,
+            schedule: None,
             gone: None,
-            order,
+            order: beside.order,
             relay: None,
             begun: Instant::now(),
+            worths: beside.worths,
         };
         warmer.begin_order(frees);
         warmer.begin_refresh();
@@ -132,8 +152,35 @@ impl Warmer {
         warmer
     }
 
+    /// Every cache has been proven, so that what is filled now is not flushed: what the start and the clock want begins. `first`: of this
+    /// process.
+    pub(super) fn trusted(&mut self, first: bool) {
+        if first {
+            self.begin_startup();
+        }
+        if self.schedule.is_none() {
+            self.begin_schedule();
+        }
+    }
+
     fn engine(&self, warm: &CacheWarm) -> Option<&Engine> {
         self.engines.iter().find(|e| e.shared.by.makes(warm))
+    }
+
+    /// What was warmed, for whoever deletes it; None where nothing is.
+    pub(super) fn worths(&self) -> Option<Arc<Mutex<Worths>>> {
+        (!self.engines.is_empty()).then(|| self.worths.clone())
+    }
+
+    /// Tells whether what was warmed had been read when it went.
+    pub(super) fn tell(&self) {
+        let Some(Shared { config, observer, .. }) = self.engines.first().map(|e| &*e.shared) else { return };
+        let told = self.worths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for (cache, worth, keys) in told {
+            if let Some(cache) = config.caches.get(cache) {
+                observer.count_worth(&cache.name, worth.as_str(), keys);
+            }
+        }
     }
 }
 
@@ -142,7 +189,7 @@ impl Engine {
         config: &Arc<Config>,
         observer: &Observer,
         by: By,
-        order: &Arc<Ordered>,
+        beside: &Beside,
         heard: Option<mpsc::UnboundedSender<hand::Told>>,
     ) -> Self {
         let limits = &config.warm;
@@ -166,9 +213,11 @@ impl Engine {
             config: config.clone(),
             observer: observer.clone(),
             warming: Mutex::new(warming),
+            worths: beside.worths.clone(),
+            paused: beside.paused.clone(),
             offered: Notify::new(),
             by,
-            order: order.clone(),
+            order: beside.order.clone(),
             heard,
         });
         let task = Task(tokio::spawn(run(shared.clone())));
@@ -181,6 +230,10 @@ impl Engine {
     }
 
     fn offer_to(shared: &Shared, want: Want) {
+        if shared.turns_away(&want) {
+            return;
+        }
+        let cache = want.cache;
         let Some(want) = shared.order.admit(want) else { return };
         let (dropped, waiting) = {
             let mut warming = shared.warming();
@@ -188,6 +241,7 @@ impl Engine {
             (dropped, warming.waiting())
         };
         shared.observer.set_warm_queue(shared.by.as_str(), waiting);
+        shared.show(cache);
         if let Some(dropped) = dropped {
             shared.order.over(&dropped.key);
             let why = "the queue is full (warm.queue)".to_owned();
@@ -205,6 +259,10 @@ impl Engine {
 
     /// One of many keys: what the queue drops for it is only counted.
     fn offer_found(shared: &Shared, want: Want, dropped: &mut BTreeMap<usize, u64>) {
+        if shared.turns_away(&want) {
+            return;
+        }
+        let cache = want.cache;
         let Some(want) = shared.order.admit(want) else { return };
         let (gone, waiting) = {
             let mut warming = shared.warming();
@@ -215,6 +273,7 @@ impl Engine {
             shared.order.over(&gone.key);
             *dropped.entry(gone.cache).or_default() += 1;
         }
+        shared.show(cache);
         shared.offered.notify_one();
     }
 }
@@ -242,10 +301,20 @@ impl Live<'_> {
 /// One after the other is begun as limits allow, until the session ends.
 async fn run(shared: Arc<Shared>) {
     let mut jobs: JoinSet<()> = JoinSet::new();
+    let mut paused = shared.paused.clone();
     loop {
+        if *paused.borrow_and_update() {
+            tokio::select! {
+                Some(_) = jobs.join_next() => {}
+                // Nobody is left who could go on: the process ends.
+                changed = paused.changed() => if changed.is_err() { return },
+            }
+            continue;
+        }
         let next = shared.warming().next(Instant::now());
         let until = match next {
             Next::Start(job) => {
+                shared.show(job.cache);
                 jobs.spawn(work(shared.clone(), job));
                 continue;
             }
@@ -281,8 +350,9 @@ async fn work(shared: Arc<Shared>, job: Job) {
         (warming.ended(job, &ends, well, now), warming.waiting(), warming.is_broken(index))
     };
     shared.observer.set_warm_queue(shared.by.as_str(), waiting);
+    shared.show(index);
+    shared.remember(index, &wants, &words, now);
     if let Some(cache) = shared.config.caches.get(index) {
-        shared.observer.set_warm_resting(&cache.name, resting);
         let why = words.iter().find_map(|w| w.why.clone().filter(|_| w.outcome == WarmOutcome::Failed));
         if resting {
             shared.order.all_over(index);
@@ -315,6 +385,43 @@ impl Shared {
         }
     }
 
+    fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Whether an operator has paused it: the next reader fills the key. What waited through an hour's pause would be asked for in vain.
+    fn turns_away(&self, want: &Want) -> bool {
+        let away = self.is_paused();
+        if away {
+            self.order.over(&want.key);
+        }
+        away
+    }
+
+    /// Waits while an operator has paused it.
+    async fn unpaused(&self) {
+        // Nobody can pause any more.
+        let _ = self.paused.clone().wait_for(|paused| !paused).await;
+    }
+
+    /// Shows what waits and runs of a cache.
+    fn show(&self, cache: usize) {
+        if let (Some(named), None) = (self.config.caches.get(cache), &self.heard) {
+            let lane = self.warming().lane(cache, Instant::now());
+            self.observer.set_warm_lane(&named.name, lane);
+        }
+    }
+
+    /// Takes down what is there now because of us.
+    fn remember(&self, cache: usize, wants: &[Want], words: &[Word], now: Instant) {
+        let mut worths = self.worths.lock().unwrap_or_else(PoisonError::into_inner);
+        for (want, word) in wants.iter().zip(words) {
+            if matches!(word.outcome, WarmOutcome::Stored | WarmOutcome::Asked) {
+                worths.stored(cache, &want.key, now);
+            }
+        }
+    }
+
     fn report(&self, want: &Want, outcome: WarmOutcome, why: Option<String>, took: Duration) {
         let Some(cache) = self.config.caches.get(want.cache) else { return };
         let key = want.key.clone();
@@ -335,7 +442,9 @@ impl Shared {
         let keys: Vec<&[u8]> = job.wants.iter().map(|w| w.key.as_slice()).collect();
         let mut there = store.exist(&keys).await.unwrap_or_default();
         there.iter_mut().zip(&job.wants).for_each(|(there, want)| *there &= want.if_absent);
+        let cache = job.cache;
         let (left, spared) = self.warming().spare(job, &there, Instant::now());
+        self.show(cache);
         for want in &spared {
             self.not_wanted(&want.key);
             self.report(want, WarmOutcome::Present, None, Duration::ZERO);

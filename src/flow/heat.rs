@@ -35,7 +35,7 @@ pub enum Used {
 const BEGIN: u32 = 1 << 31;
 
 /// What Redis gives a key that nobody has read yet, under LFU.
-const UNREAD: u64 = 5;
+pub(super) const UNREAD: u64 = 5;
 
 impl Used {
     /// Between [`UNKNOWN`] and [`EVICTED`]: the second of its last use, or how often it was used. `at`: when Redis said so, since some

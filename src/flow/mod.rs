@@ -16,3 +16,4 @@ pub mod retry;
 pub mod tombstones;
 pub mod vigil;
 pub mod warm;
+pub mod worth;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Keys that one query may fill, where it takes many: an answer stays small, and one that fails costs no more than these.
-const BATCH: usize = 100;
+pub const BATCH: usize = 100;
 /// Times that a key is tried before the next reader has to fill it.
 const MOST_TRIES: u32 = 6;
 /// Before a value that was overtaken is read again: doubled each time. The change is committed and its eviction done, so the next
@@ -111,6 +111,17 @@ pub enum End {
     Hopeless,
 }
 
+/// How it stands with one cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneState {
+    /// Keys that wait for their turn, or to be tried again.
+    pub waiting: usize,
+    /// Questions under way.
+    pub running: usize,
+    /// It is left alone for this long; zero: a try decides now.
+    pub rests: Option<Duration>,
+}
+
 /// At most so many in any second.
 #[derive(Debug)]
 struct Rate {
@@ -174,6 +185,8 @@ struct Lane {
     rate: Option<Rate>,
     breaker: Breaker,
     running: usize,
+    /// Keys of `Warming::paused`.
+    paused: usize,
     /// The hottest first, then the one that has waited longest.
     waiting: BTreeMap<(Reverse<u32>, u64), Vec<u8>>,
 }
@@ -224,6 +237,7 @@ impl Warming {
             rate: limits.per_second.map(Rate::new),
             breaker: Breaker::default(),
             running: 0,
+            paused: 0,
             waiting: BTreeMap::new(),
         };
         Self {
@@ -254,6 +268,17 @@ impl Warming {
     #[must_use]
     pub fn holds(&self, key: &[u8]) -> bool {
         self.places.contains_key(key)
+    }
+
+    /// How it stands with this cache.
+    #[must_use]
+    pub fn lane(&self, cache: usize, now: Instant) -> LaneState {
+        let state = |lane: &Lane| LaneState {
+            waiting: lane.waiting.len() + lane.paused,
+            running: lane.running,
+            rests: lane.breaker.until.map(|until| until.saturating_duration_since(now)),
+        };
+        self.lanes.get(cache).map(state).unwrap_or_default()
     }
 
     /// A key was evicted, or is wanted for another reason. Returns what had to go for it: the coldest that waits, or itself.
@@ -331,6 +356,7 @@ impl Warming {
             let key = entry.remove();
             if let Some(Place::Paused(want)) = self.places.remove(&key) {
                 self.held -= 1;
+                self.lanes[want.cache].paused -= 1;
                 self.wait(want);
             }
         }
@@ -427,6 +453,7 @@ impl Warming {
             (Some(pause), _) => {
                 let at = (now + pause.saturating_mul(1 << (want.tries - 1).min(10)), self.number());
                 self.paused.insert(at, want.key.clone());
+                self.lanes[want.cache].paused += 1;
                 self.places.insert(want.key.clone(), Place::Paused(want));
                 self.held += 1;
                 false

@@ -167,6 +167,17 @@ impl WarmOutcome {
     }
 }
 
+/// What has happened in quiet hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduled {
+    /// The keys are named.
+    Begun,
+    /// All of them have been looked at.
+    Done,
+    /// The window closed before that.
+    Closed,
+}
+
 /// How a journalled statement named its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -340,6 +351,20 @@ pub enum Observation {
         cache: String,
         /// The last failure.
         why: String,
+    },
+    /// Warming in quiet hours.
+    WarmSchedule {
+        /// The cache.
+        cache: String,
+        /// What has happened.
+        what: Scheduled,
+        /// Keys that are left.
+        keys: usize,
+    },
+    /// An operator has paused warming, or goes on with it.
+    WarmingPaused {
+        /// Whether it stands still now.
+        paused: bool,
     },
     /// Retention deleted journal rows.
     Retired {

@@ -7,6 +7,7 @@ use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statemen
 use super::notices::{CONDITION_CODES, STUCK, condition_code, crate_version, flush_code};
 use super::status::{EdgeId, evicted, server_code};
 use crate::config::model::{Mode, Op};
+use crate::flow::worth::Worth;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, text::encode};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info};
@@ -108,6 +109,7 @@ pub(super) struct Metrics {
     warm_took: Histogram,
     warm_queue: Level<1>,
     warm_resting: Level<1>,
+    warm_worth: Count<2>,
     retired_rows: Counter,
     position_moves: Counter,
     reloads: Count<1>,
@@ -163,6 +165,7 @@ impl Metrics {
                 seconds(),
             ),
             warm_queue: add(r, "warm_queue_keys", "Keys that wait to be warmed"),
+            warm_worth: add(r, "warmed_again", "Warmed keys that a change took, by whether they had been read"),
             warm_resting: add(r, "warm_resting", "1 while the cache is left alone, since its warming failed"),
             retired_rows: add(r, "retired_rows", "Journal rows that retention deleted"),
             position_moves: add(r, "position_conflicts", "How often somebody else had moved or lost the position"),
@@ -194,6 +197,9 @@ impl Metrics {
             self.repeat_deleted.remove(&[("table", table.clone()), ("cache", cache.clone())]);
             if !edges.keys().any(|e| e.cache == cache) {
                 self.warm_resting.remove(&[("cache", cache.clone())]);
+                for worth in Worth::ALL {
+                    self.warm_worth.remove(&[("cache", cache.clone()), ("read", worth.as_str().to_owned())]);
+                }
                 for outcome in WarmOutcome::ALL {
                     self.warms.remove(&[("cache", cache.clone()), ("outcome", outcome.as_str().to_owned())]);
                 }
@@ -326,6 +332,10 @@ impl Metrics {
 
     pub(super) fn warm_resting(&self, cache: &str, resting: bool) {
         self.warm_resting.get_or_create(&[("cache", cache.to_owned())]).set(i64::from(resting));
+    }
+
+    pub(super) fn warm_worth(&self, cache: &str, worth: &'static str, keys: u64) {
+        self.warm_worth.get_or_create(&[("cache", cache.to_owned()), ("read", worth.to_owned())]).inc_by(keys);
     }
 
     pub(super) fn warm_queue(&self, by: &'static str, keys: usize) {

@@ -5,7 +5,7 @@
 //!
 //! - [`redact`]: how keys and values may appear; [`words`]: the log line of a statement; [`notices`]: all other lines
 //! - [`limit`]: repeats fold into a count, floods into one summary a table and second
-//! - [`status`], [`window`]: what `pgevict status` knows; [`metrics`]: Prometheus; [`tail`]: the stream of `pgevict tail`
+//! - [`status`], [`window`]: what `pgevict status` knows, [`warming`] of warming; [`metrics`]: Prometheus; [`tail`]: the stream of `pgevict tail`
 //! - [`log`]: text, JSON or journald
 //!
 //! Cached values never come here, so they cannot be logged.
@@ -20,6 +20,7 @@ pub mod observer;
 pub mod redact;
 pub mod status;
 pub mod tail;
+pub mod warming;
 pub mod window;
 pub mod words;
 

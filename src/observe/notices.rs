@@ -1,6 +1,6 @@
 //! Every log line that is not an eviction: level, words, and which of them are repeats of each other.
 
-use super::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY, WarmOutcome};
+use super::event::{Condition, FlushReason, Observation, PROBE_UNDER_WAY, Scheduled, WarmOutcome};
 use super::redact::{one_line, shown};
 use super::words::millis;
 use crate::config::model::{LogKeys, LogLevel};
@@ -151,6 +151,19 @@ pub fn notice(o: &Observation, keys: LogKeys) -> Option<Notice> {
             let text = format!("warming of {cache} rests, tried again within 30 s: {}", one_line(why));
             Notice::warn("warm_rests", text).repeating(&cache)
         }
+        Observation::WarmSchedule { cache, what, keys } => {
+            let cache = one_line(cache);
+            let text = match what {
+                Scheduled::Begun => format!("scheduled warming of {cache}: {keys} keys are named; those that are absent are filled"),
+                Scheduled::Done => format!("scheduled warming of {cache}: done"),
+                Scheduled::Closed => format!("scheduled warming of {cache}: the window has closed, {keys} keys were not looked at"),
+            };
+            Notice::info("warm_schedule", text)
+        }
+        Observation::WarmingPaused { paused: true } => {
+            Notice::warn("warming_paused", "an operator paused warming; `pgevict resume --warming` goes on".into())
+        }
+        Observation::WarmingPaused { paused: false } => Notice::info("warming_paused", "warming goes on".into()),
         Observation::Retired { rows } => {
             Notice::info("retired", format!("retention deleted {rows} journal rows")).at(LogLevel::Debug)
         }

@@ -1,5 +1,7 @@
 //! The handle that the program reports to.
 
+mod gauges;
+
 use super::clock::{Now, rfc3339};
 use super::event::{Condition, Extent, Observation, Statement};
 use super::limit::{Flood, Repeats};
@@ -8,6 +10,7 @@ use super::metrics::{Format, Metrics};
 use super::notices::{self, Notice, condition_code, condition_words, crate_version};
 use super::status::{Book, EdgeId, ProbeStatus, Reason, StatusReport, edges_of, suspect};
 use super::tail::{Tail, TailLine};
+use super::warming::WarmBook;
 use super::words;
 use crate::config::model::{Config, Log, LogKeys, Mode, TableName};
 use std::collections::BTreeMap;
@@ -46,6 +49,7 @@ struct State {
     probe: Option<ProbeStatus>,
     journal_rows: Option<u64>,
     suspected: BTreeMap<TableName, (u64, SystemTime)>,
+    warming: WarmBook,
     beat: Now,
     repeats: Repeats,
     flood: Flood,
@@ -85,6 +89,7 @@ impl Observer {
                 probe: None,
                 journal_rows: None,
                 suspected: BTreeMap::new(),
+                warming: WarmBook::default(),
                 beat: now,
                 repeats: Repeats::default(),
                 flood: Flood::default(),
@@ -98,6 +103,7 @@ impl Observer {
         {
             let mut state = self.state();
             (state.keys, state.mode) = (config.log.keys, config.mode);
+            state.warming.set(config);
         }
         self.set_edges(edges_of(config));
     }
@@ -116,49 +122,6 @@ impl Observer {
         self.0.metrics.conditions(state.conditions.keys().cloned());
         state.suspected.retain(|table, _| edges.keys().any(|e| e.table == *table));
         state.book.set_edges(edges);
-    }
-
-    /// Where delivery stands: the snapshot as text.
-    pub fn set_position(&self, position: &str) {
-        self.state().position = Some(position.to_owned());
-    }
-
-    /// The live key index: how many keys, about how many bytes, whether it answers.
-    pub fn set_index(&self, keys: usize, bytes: usize, live: bool) {
-        self.0.metrics.index(keys, bytes, live);
-    }
-
-    /// Keys that wait to be warmed, by `sql` or by `http`.
-    pub fn set_warm_queue(&self, by: &'static str, keys: usize) {
-        self.0.metrics.warm_queue(by, keys);
-    }
-
-    /// Whether warming leaves a cache of the configuration alone, because it failed.
-    pub fn set_warm_resting(&self, cache: &str, resting: bool) {
-        self.0.metrics.warm_resting(cache, resting);
-    }
-
-    /// Rows in the journal, when it was counted or estimated.
-    pub fn set_journal_rows(&self, rows: u64) {
-        self.0.metrics.journal_rows(rows);
-        self.state().journal_rows = Some(rows);
-    }
-
-    /// How many rows of a table changed without a capture, by the server's statistics; None: its captures work.
-    pub fn set_suspected(&self, table: &TableName, rows: Option<u64>) {
-        let mut state = self.state();
-        match rows {
-            Some(rows) => {
-                let since = state.suspected.get(table).map_or_else(|| Now::read().wall, |(_, since)| *since);
-                state.suspected.insert(table.clone(), (rows, since));
-            }
-            None => drop(state.suspected.remove(table)),
-        }
-    }
-
-    /// How full the NOTIFY queue is, 0 to 1.
-    pub fn set_notify_queue(&self, usage: f64) {
-        self.0.metrics.notify_queue(usage);
     }
 
     /// Takes a report. Beside wording and counting it, some reports set conditions by themselves: `Disconnected` sets
@@ -317,6 +280,7 @@ impl Observer {
             probe: state.probe.clone(),
             journal_rows: state.journal_rows,
             suspected: state.suspected.iter().map(suspect).collect(),
+            warming: state.warming.status(),
             edges: state.book.edges(),
             totals: state.book.totals.clone(),
             lag: state.book.lag(now),
@@ -421,14 +385,17 @@ impl Observer {
                 }
                 self.set_condition(now, state, Condition::Probe, Some(why.clone()), lines);
             }
-            Observation::Warmed { cache, outcome, took, .. } => {
-                metrics.warmed(cache, *outcome, *took, state.edges.keys().any(|id| id.cache == *cache));
+            Observation::Warmed { cache, outcome, took, why, .. } => {
+                metrics.warmed(cache, *outcome, *took, state.warming.is_known(cache));
+                state.warming.warmed(now, cache, *outcome, why.as_deref());
             }
             Observation::WarmsDropped { cache, keys } => {
-                metrics.warms_dropped(cache, *keys, state.edges.keys().any(|id| id.cache == *cache));
+                metrics.warms_dropped(cache, *keys, state.warming.is_known(cache));
+                state.warming.dropped(cache, *keys);
             }
             Observation::Retired { rows } => metrics.retired(*rows),
-            Observation::QueueDrained | Observation::WarmRests { .. } => {}
+            Observation::WarmingPaused { paused } => state.warming.pause(paused.then_some(now.wall)),
+            Observation::QueueDrained | Observation::WarmRests { .. } | Observation::WarmSchedule { .. } => {}
             Observation::Reloaded => metrics.reloaded("ok"),
             Observation::ReloadRefused { .. } => metrics.reloaded("refused"),
             Observation::Warning { what, .. } => metrics.warning(what),

@@ -69,6 +69,8 @@ pub struct StatusReport {
     pub journal_rows: Option<u64>,
     /// Tables whose rows changed though no trigger told of it, by the server's statistics; until a change of theirs is captured.
     pub suspected: Vec<Suspect>,
+    /// How warming goes; None: no cache is warmed.
+    pub warming: Option<super::warming::WarmingStatus>,
     /// The edges, sorted by table and cache.
     pub edges: Vec<EdgeStatus>,
     /// Sums over all statements.

@@ -14,6 +14,7 @@ pub mod matcher;
 pub mod payload;
 pub mod probe;
 pub mod query;
+pub mod schedule;
 pub mod snapshot;
 pub mod sql;
 pub mod template;

@@ -7,11 +7,13 @@
 use super::connect::{describe, remedy};
 use crate::flow::record::Record;
 use crate::flow::tombstones::{BATCH, FLOOR, GUARDED, HISTORY, TOMBSTONE, Tombstones, Writes};
+use crate::flow::worth::Worths;
 use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind, Value};
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most keys of one script: 1 000 keys hold Redis' single thread for 0.8 ms (HAZARDS B20).
@@ -96,6 +98,8 @@ pub struct Position {
     probe: (Script, String),
     /// What late fills must have seen. Whatever is named here is written before or with the next deletes.
     pub tombstones: Tombstones,
+    /// What was warmed: Redis is asked how it was used when it goes. None: nothing is warmed.
+    pub worths: Option<Arc<Mutex<Worths>>>,
 }
 
 /// What guards the fills: written beside the position.
@@ -162,6 +166,7 @@ impl Position {
             alive: false,
             probe: (Script::new(include_str!("probe.lua")), format!("{state}:probe")),
             tombstones: Tombstones::default(),
+            worths: None,
         };
         position.step(&[], &[], |_| {}).await?;
         Ok(position)
@@ -382,6 +387,24 @@ impl Position {
         self.write(&[], &[], |_| {}).await.map(drop)
     }
 
+    fn worths(&self) -> Option<MutexGuard<'_, Worths>> {
+        self.worths.as_ref().map(|w| w.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes down how the keys were used that `ask` asked for.
+    fn said(&self, keys: &[&[u8]], ask: &str, said: &[Value]) {
+        let Some(mut worths) = self.worths() else { return };
+        let now = Instant::now();
+        let asked = keys.iter().zip(ask.bytes()).filter(|(_, letter)| *letter != b'-');
+        for ((key, letter), answer) in asked.zip(said) {
+            match answer {
+                Value::Int(n) => worths.gone(key, letter, u64::try_from(*n).ok(), now),
+                Value::BulkString(why) => worths.refused(key, letter, &String::from_utf8_lossy(why)),
+                _ => worths.refused(key, letter, ""),
+            }
+        }
+    }
+
     async fn call(&mut self, keys: &[&[u8]], text: &str, writes: &Writes) -> Result<Vec<bool>, Fault> {
         let mut call = self.script.prepare_invoke();
         for key in &self.keys {
@@ -397,6 +420,8 @@ impl Position {
             call.arg("")
         };
         call.arg(writes.set.len());
+        let ask = self.worths().filter(|_| !keys.is_empty()).map(|w| w.ask(keys)).unwrap_or_default();
+        call.arg(&ask);
         for (field, value) in &writes.set {
             call.arg(field).arg(value);
         }
@@ -406,15 +431,22 @@ impl Position {
         let answer: Value = call.invoke_async(&mut self.connection).await.map_err(|e| fault(&e))?;
         let Value::Array(parts) = answer else { return Err(odd()) };
         match parts.split_first() {
-            Some((Value::Int(1), gone)) if gone.len() == keys.len() => {
-                gone.iter().map(|v| if let Value::Int(n) = v { Ok(*n > 0) } else { Err(odd()) }).collect()
+            Some((Value::Int(1), [gone @ .., Value::Array(said)])) if !ask.is_empty() && gone.len() == keys.len() => {
+                self.said(keys, &ask, said);
+                deleted(gone)
             }
+            Some((Value::Int(1), gone)) if gone.len() == keys.len() => deleted(gone),
             Some((Value::Int(0), [Value::BulkString(found)])) => {
                 Err(Fault::Moved(String::from_utf8_lossy(found).into_owned()))
             }
             _ => Err(odd()),
         }
     }
+}
+
+/// Whether each key was there.
+fn deleted(gone: &[Value]) -> Result<Vec<bool>, Fault> {
+    gone.iter().map(|v| if let Value::Int(n) = v { Ok(*n > 0) } else { Err(odd()) }).collect()
 }
 
 /// A reply that no Redis gives.

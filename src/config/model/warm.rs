@@ -3,6 +3,7 @@
 use super::{PgUrl, Secret};
 use crate::rules::endpoint::{Body, Endpoint};
 use crate::rules::query::Query;
+use crate::rules::schedule::Schedule;
 use std::time::Duration;
 
 /// `[warm]`.
@@ -37,6 +38,8 @@ pub struct CacheWarm {
     pub at_start: bool,
     /// Keys that are read are warmed before they expire.
     pub refresh: Option<Refresh>,
+    /// Keys that it names are warmed in quiet hours.
+    pub schedule: Option<Quiet>,
     /// Names keys, by the values of their holes.
     pub startup: Option<Query>,
     /// Keys that were absent when they were evicted are warmed too.
@@ -67,6 +70,17 @@ pub struct Refresh {
     pub at: u32,
     /// Only what was read within this; None: since it was stored.
     pub read_within: Option<Duration>,
+}
+
+/// `warm.schedule`: quiet hours, and what is filled in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiet {
+    /// When.
+    pub schedule: Schedule,
+    /// Only while Redis does less than this in a second.
+    pub below: Option<u64>,
+    /// Names the keys; `warm.startup.sql` unless it has a query of its own.
+    pub query: Query,
 }
 
 /// Who makes a value.

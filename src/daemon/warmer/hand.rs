@@ -1,6 +1,6 @@
 //! Keys that nothing evicted: those that `warm.startup.sql` names, at the daemon's start or by hand (`pgevict warm`).
 
-use super::{By, Engine, Ordered, Shared, Store, Warmer, newest};
+use super::{Beside, By, Engine, Ordered, Shared, Store, Warmer, newest};
 use crate::config::model::{Cache, Config, Refill};
 use crate::flow::heat::STARTUP;
 use crate::flow::warm::Want;
@@ -11,12 +11,12 @@ use crate::rules::template::{Fill, Kind};
 use crate::warm::http::Client;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Between two looks whether the queue has room: what is started with is in no hurry.
 const ROOM: Duration = Duration::from_millis(50);
 /// Keys whose existence is asked for at once.
-const LOOK: usize = 500;
+pub(super) const LOOK: usize = 500;
 
 /// What became of one key: the key, the outcome and why.
 pub type Told = (Vec<u8>, WarmOutcome, Option<String>);
@@ -44,10 +44,12 @@ impl Hand {
             Some(Refill::Sql { .. }) => By::Sql(store.clone()),
             Some(Refill::Http(http)) => By::Http(Client::new(http.url.tls)?, store.clone()),
         };
+        let never = watch::Sender::new(false).subscribe();
         let (sender, told) = mpsc::unbounded_channel();
         // One cache alone waits for no other.
         let (order, _) = Ordered::new(config);
-        let engine = Engine::start(config, &Observer::new(&config.log), by, &order, Some(sender));
+        let beside = Beside { order, worths: Arc::default(), paused: never };
+        let engine = Engine::start(config, &Observer::new(&config.log), by, &beside, Some(sender));
         Ok(Self { config: config.clone(), store, engine, told, cache })
     }
 
@@ -132,16 +134,9 @@ async fn started_with(store: &Store, shared: &Arc<Shared>, index: usize) {
         }
     };
     for chunk in keys.chunks(LOOK) {
-        let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
-        // What is there needs no query. Where Redis does not say, the queue's own limits have to do.
-        let there = match cache.template.kind {
-            Kind::Key => store.exist(&names).await.unwrap_or_default(),
-            Kind::Pattern => Vec::new(),
-        };
-        for (i, (key, values)) in chunk.iter().enumerate() {
-            if there.get(i) == Some(&true) {
-                continue;
-            }
+        shared.unpaused().await;
+        let wanted = absent(store, shared, index, chunk).await;
+        for ((key, values), _) in chunk.iter().zip(wanted).filter(|(_, absent)| *absent) {
             // Never so many that evicted keys find the queue full.
             while shared.warming().waiting() >= shared.config.warm.queue / 2 {
                 tokio::time::sleep(ROOM).await;
@@ -149,4 +144,14 @@ async fn started_with(store: &Store, shared: &Arc<Shared>, index: usize) {
             Engine::offer_to(shared, Want::new(index, key.clone(), values.clone(), STARTUP).if_absent());
         }
     }
+}
+
+/// Whether each of these keys is absent: what is there needs no query. Where Redis does not say, the queue's own limits have to do.
+pub(super) async fn absent(store: &Store, shared: &Shared, cache: usize, keys: &[(Vec<u8>, Binding)]) -> Vec<bool> {
+    let names: Vec<&[u8]> = keys.iter().map(|(key, _)| key.as_slice()).collect();
+    let there = match shared.config.caches[cache].template.kind {
+        Kind::Key => store.exist(&names).await.unwrap_or_default(),
+        Kind::Pattern => Vec::new(),
+    };
+    (0..keys.len()).map(|i| there.get(i) != Some(&true)).collect()
 }

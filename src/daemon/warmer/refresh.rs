@@ -49,6 +49,7 @@ async fn refresh(store: Arc<Store>, caches: Vec<Refreshed>, since: Instant) {
     let window = |c: &Refreshed| c.ttl.mul_f64(1.0 - f64::from(c.refresh.at) / 1000.0) / 3;
     let pause = caches.iter().map(window).min().unwrap_or(PAUSE.1).clamp(PAUSE.0, PAUSE.1);
     loop {
+        caches[0].shared.unpaused().await;
         let began = Instant::now();
         walk(&store, &caches, since).await;
         tokio::time::sleep(pause.max(began.elapsed() * REST)).await;

@@ -132,6 +132,11 @@ impl Store {
     /// The keys that `warm.startup.sql` names, with their values.
     pub(super) async fn named(&self, cache: &Cache) -> Result<Vec<(Vec<u8>, Binding)>, String> {
         let Some(query) = cache.warm.as_ref().and_then(|w| w.startup.as_ref()) else { return Ok(Vec::new()) };
+        self.named_by(cache, query).await
+    }
+
+    /// The keys that a query names, with their values.
+    pub(super) async fn named_by(&self, cache: &Cache, query: &Query) -> Result<Vec<(Vec<u8>, Binding)>, String> {
         let holes = cache.template.holes();
         let rows = self.database.named(query, &holes, super::newest(&self.config).0).await.map_err(|f| f.why)?;
         let key = |row: &Vec<String>| {
@@ -170,6 +175,20 @@ impl Store {
                 Some(Life { left: Duration::from_millis(left), used })
             })
             .collect())
+    }
+
+    /// How many commands Redis has done in a second lately, by its own account.
+    pub(super) async fn ops_per_second(&self) -> Result<u64, String> {
+        let mut connection = self.redis().await?;
+        let info: String = match redis::cmd("INFO").arg("stats").query_async(&mut connection).await {
+            Ok(info) => info,
+            Err(e) => {
+                *self.redis.lock().await = None;
+                return Err(redis_connect::describe(&e));
+            }
+        };
+        let field = info.lines().find_map(|l| l.strip_prefix("instantaneous_ops_per_sec:"));
+        field.and_then(|n| n.trim().parse().ok()).ok_or_else(|| "INFO has no instantaneous_ops_per_sec".into())
     }
 
     /// Whether these keys are there.

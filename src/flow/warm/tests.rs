@@ -225,6 +225,7 @@ proptest! {
             now += Duration::from_millis(pause * 5);
             w.offer(want(cache, &format!("{cache}:{key}"), heat));
             prop_assert!(w.waiting() <= limits.queue + limits.concurrency * BATCH);
+            prop_assert_eq!((0..3).map(|c| w.lane(c, now).waiting).sum::<usize>(), w.waiting());
             while let Next::Start(job) = w.next(now) {
                 begun.push((now, job.cache));
                 running.push(job);
