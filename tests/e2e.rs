@@ -68,6 +68,8 @@ mod warm_flush;
 mod warm_hand;
 #[path = "e2e/warm_http.rs"]
 mod warm_http;
+#[path = "e2e/warm_replica.rs"]
+mod warm_replica;
 #[path = "e2e/warm_schedule.rs"]
 mod warm_schedule;
 #[path = "e2e/warm_watched.rs"]

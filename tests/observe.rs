@@ -372,6 +372,7 @@ fn every_series_is_documented() {
     o.set_warm_queue("sql", 1);
     o.set_warm_lane("c", pgevict::flow::warm::LaneState::default());
     o.count_worth("c", "yes", 1);
+    o.count_warm_read("replica");
     let mut odd = eviction("8");
     if let Observation::Statement(s) = &mut odd {
         s.extent = Extent::Degraded;

@@ -164,7 +164,7 @@ fn document_to_config<'a>(reader: &mut Reader<'a>, document: &'a DeTable<'a>, br
     let redis = servers::redis(reader, redis, broken);
     let namespace = globals::namespace(reader, namespace);
     let (limits, never_delete) = globals::limits(reader, limits);
-    let warm = warm::warm(reader, warm);
+    let warm = warm::warm(reader, warm, postgres.as_ref().map(|p| &p.url));
     let admin = globals::admin(reader, admin);
     let log = globals::log(reader, log);
     let mut caches = caches::caches(reader, cache);

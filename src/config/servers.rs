@@ -173,17 +173,42 @@ fn pg(
     if url.password.is_none() {
         url.password = credential(reader, &format!("{section}.password"));
     }
-    if url.password.is_none() {
-        match pgpass::find(url, parsed.passfile.as_deref(), reader.environment) {
-            pgpass::Found::Nothing => {}
-            pgpass::Found::Password(password) => url.password = Some(password),
-            pgpass::Found::Ignored(path, why) => {
-                let message = format!("{} is ignored: {why}", path.display());
-                let help = format!("chmod 0600 {}", path.display());
-                reader.push(Problem::warning(codes::PGPASS, Place::None, message).help(help));
-            }
+    ask_passfile(reader, url, parsed.passfile.as_deref());
+    Some(parsed.url)
+}
+
+fn ask_passfile(reader: &mut Reader<'_>, url: &mut PgUrl, passfile: Option<&std::path::Path>) {
+    if url.password.is_some() {
+        return;
+    }
+    match pgpass::find(url, passfile, reader.environment) {
+        pgpass::Found::Nothing => {}
+        pgpass::Found::Password(password) => url.password = Some(password),
+        pgpass::Found::Ignored(path, why) => {
+            let message = format!("{} is ignored: {why}", path.display());
+            let help = format!("chmod 0600 {}", path.display());
+            reader.push(Problem::warning(codes::PGPASS, Place::None, message).help(help));
         }
     }
+}
+
+/// `replica_url` of a section. A standby has the primary's roles: `primary`'s password goes for the same user.
+pub(super) fn replica<'a>(reader: &mut Reader<'a>, s: &mut Section<'a>, primary: Option<&PgUrl>) -> Option<PgUrl> {
+    let path = s.path("replica_url");
+    let text = s.get(reader, "replica_url").map(|f| reader.text(f, &path))??;
+    let parsed = pg_url::parse(&text.value, reader.environment.user());
+    hide_secrets(reader, &text);
+    let mut parsed = match parsed {
+        Ok(parsed) => parsed,
+        Err(problems) => {
+            report(reader, &text.place, &path, problems);
+            return None;
+        }
+    };
+    if parsed.url.password.is_none() {
+        parsed.url.password = primary.filter(|p| p.user == parsed.url.user).and_then(|p| p.password.clone());
+    }
+    ask_passfile(reader, &mut parsed.url, parsed.passfile.as_deref());
     Some(parsed.url)
 }
 

@@ -6,7 +6,7 @@ mod schedule;
 
 use super::caches::CacheAt;
 use super::codes;
-use super::model::{CacheWarm, Delivery, Namespace, Refill, Refresh, Warm, WarmFormat};
+use super::model::{CacheWarm, Delivery, Namespace, PgUrl, Refill, Refresh, Warm, WarmFormat};
 use super::problem::{Place, Problem};
 use super::reader::{At, Found, Reader, Section};
 use super::scalar::nearest;
@@ -31,10 +31,10 @@ pub(super) struct WarmAt {
 }
 
 /// Reads `[warm]`.
-pub(super) fn warm<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a>>) -> Warm {
+pub(super) fn warm<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a>>, primary: Option<&PgUrl>) -> Warm {
     let mut s = Section::global("warm", table);
     let url = servers::other_postgres(reader, &mut s, "warm");
-    s.not_built(reader, "replica_url");
+    let replica = servers::replica(reader, &mut s, url.as_ref().or(primary));
     let concurrency = s.get(reader, "concurrency").and_then(|f| reader.integer(f, "warm.concurrency", 1..=100));
     let rate = s.get(reader, "max_per_second").and_then(|f| reader.integer(f, "warm.max_per_second", 1..=100_000));
     let timeout =
@@ -44,6 +44,7 @@ pub(super) fn warm<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a>>) 
     let default = Warm::default();
     Warm {
         url,
+        replica,
         concurrency: concurrency.map_or(default.concurrency, size),
         max_per_second: rate.map_or(default.max_per_second, count),
         statement_timeout: timeout.map_or(default.statement_timeout, |t| t.value),
@@ -322,6 +323,24 @@ pub(super) fn guard(caches: &mut [CacheAt]) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_replica_takes_the_password_of_the_same_role_and_of_no_other() {
+        let replica = |url: &str, warm: &str| {
+            let toml = format!(
+                "[postgres]\nurl = \"postgresql://u:one@h/d\"\n[redis]\nurl = \"redis://h\"\n[warm]\n{warm}\nreplica_url = \"{url}\"\n\
+                 [cache.c]\nkey = \"c:{{id}}\"\n[table.t]\nevict = [\"c\"]"
+            );
+            let (config, _) = crate::config::parse(&toml, "t", &crate::config::Environment::empty()).unwrap();
+            config.warm.replica.unwrap().password.map(|p| p.expose().to_owned())
+        };
+        assert_eq!(replica("postgresql://u@r/d", "").as_deref(), Some("one"));
+        assert_eq!(replica("postgresql://u:own@r/d", "").as_deref(), Some("own"));
+        assert_eq!(replica("postgresql://other@r/d", ""), None);
+        let reader = "url = \"postgresql://reader:two@h/d\"";
+        assert_eq!(replica("postgresql://reader@r/d", reader).as_deref(), Some("two"));
+        assert_eq!(replica("postgresql://u@r/d", reader), None, "it is the other role's");
+    }
+
     #[test]
     fn what_may_delete_a_warmed_key_is_guarded_and_nothing_else() {
         let toml = "[postgres]\nurl = \"postgresql://u@h/d\"\n[redis]\nurl = \"redis://h\"\n\

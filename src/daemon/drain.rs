@@ -69,7 +69,7 @@ impl Live<'_> {
         self.flushes = Flushes::default();
         self.watch.adopt(&config);
         // What waits to be warmed speaks of the old caches by number.
-        self.warmer = Warmer::start(&config, &self.session.connected.host, self.context);
+        self.warmer = Warmer::start(&config, &self.session, self.context);
         self.position.worths = self.warmer.worths();
         self.config = config;
         self.guard_due = true;

@@ -132,7 +132,7 @@ pub(super) async fn open<'a>(
     });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
-    let warmer = Warmer::start(config, &session.connected.host, context);
+    let warmer = Warmer::start(config, &session, context);
     held.worths = warmer.worths();
     let now = Instant::now();
     let rings = journal.is_some() && config.postgres.bell == BellMode::Auto && !identity.prepared_transactions;

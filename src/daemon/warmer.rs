@@ -12,12 +12,13 @@ mod store;
 
 use super::Context;
 use super::live::Live;
-use crate::config::model::{Cache, CacheWarm, Config, PgHost, Refill};
+use crate::config::model::{Cache, CacheWarm, Config, Refill};
 use crate::flow::heat::EVICTED;
 use crate::flow::warm::{End, Job, LaneLimits, Limits, Next, Want, Warming};
 use crate::flow::worth::Worths;
 use crate::observe::Observer;
 use crate::observe::event::{Observation, Outcome, WarmOutcome};
+use crate::source::session::Session;
 use crate::warm::http::Client;
 use order::Ordered;
 use std::collections::BTreeMap;
@@ -108,8 +109,8 @@ fn newest(config: &Config) -> (Option<&str>, &str) {
 }
 
 impl Warmer {
-    /// Begins to warm what the configuration wants warmed. `host` is the session's.
-    pub(super) fn start(config: &Arc<Config>, host: &PgHost, context: &Context) -> Self {
+    /// Begins to warm what the configuration wants warmed, at the session's server.
+    pub(super) fn start(config: &Arc<Config>, session: &Session, context: &Context) -> Self {
         let (observer, paused) = (&context.observer, context.pause.warming());
         let warms: Vec<&CacheWarm> = config.caches.iter().filter_map(|c| c.warm.as_ref()).collect();
         let report = |detail: String| observer.report(Observation::Warning { what: "nothing is warmed", detail });
@@ -117,7 +118,8 @@ impl Warmer {
         let (order, frees) = Ordered::new(config);
         let beside = Beside { order, worths: Arc::default(), paused };
         if !warms.is_empty() {
-            match Store::new(config, std::slice::from_ref(host)) {
+            let host = std::slice::from_ref(&session.connected.host);
+            match Store::new(config, host).and_then(|s| s.with_replica(&session.identity, observer)) {
                 Ok(made) => store = Some(Arc::new(made)),
                 Err(why) => report(why),
             }
@@ -287,7 +289,9 @@ impl Live<'_> {
             self.warmer.order.over(&key);
             return;
         };
-        let want = Want::new(cache, key, values, EVICTED);
+        // Where no standby is asked, nobody compares it.
+        let since = self.config.warm.replica.as_ref().and_then(|_| self.position.tombstones.newest().cloned());
+        let want = Want::new(cache, key, values, EVICTED).since(since);
         match outcome {
             Outcome::Deleted(1..) => engine.offer(want),
             Outcome::Absent if warm.always => engine.offer(want),

@@ -104,6 +104,12 @@ impl Tombstones {
         }
     }
 
+    /// What whoever reads again must see: the snapshot that the newest changes were read by.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Snapshot> {
+        self.target.as_ref()
+    }
+
     /// `name` is evicted by the batch under way.
     pub fn bury(&mut self, name: &[u8], now: Instant) {
         let Some(target) = self.target.as_ref().or(self.floor.as_ref()) else { return };

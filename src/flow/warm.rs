@@ -3,6 +3,7 @@
 //! Nothing here may ever delay an eviction: what is offered is taken, joined with what waits, or dropped, at once.
 
 use crate::rules::binding::Binding;
+use crate::rules::snapshot::Snapshot;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub struct Want {
     pub values: Binding,
     /// The hotter goes first, the coldest is dropped first.
     pub heat: u32,
+    /// What its value has to have seen, as far as is known.
+    pub since: Option<Snapshot>,
     /// Nothing is asked for it where it is there by then.
     pub if_absent: bool,
     /// How often it was tried.
@@ -42,7 +45,13 @@ impl Want {
     /// A key that nobody has tried yet.
     #[must_use]
     pub fn new(cache: usize, key: Vec<u8>, values: Binding, heat: u32) -> Self {
-        Self { cache, key, values, heat, if_absent: false, tries: 0 }
+        Self { cache, key, values, heat, since: None, if_absent: false, tries: 0 }
+    }
+
+    /// The same, evicted by a change that was read by this snapshot.
+    #[must_use]
+    pub fn since(self, since: Option<Snapshot>) -> Self {
+        Self { since, ..self }
     }
 
     /// The same, unless somebody fills it while it waits.
@@ -298,6 +307,8 @@ impl Warming {
             }
             Some(Place::Waiting(known, order)) => {
                 known.if_absent &= want.if_absent;
+                // Changes are read in order: what is newer has seen more.
+                known.since = want.since.or(known.since.take());
                 if want.heat > known.heat {
                     known.heat = want.heat;
                     let lane = &mut self.lanes[known.cache];

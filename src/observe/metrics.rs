@@ -110,6 +110,7 @@ pub(super) struct Metrics {
     warm_queue: Level<1>,
     warm_resting: Level<1>,
     warm_worth: Count<2>,
+    warm_reads: Count<1>,
     retired_rows: Counter,
     position_moves: Counter,
     reloads: Count<1>,
@@ -165,6 +166,7 @@ impl Metrics {
                 seconds(),
             ),
             warm_queue: add(r, "warm_queue_keys", "Keys that wait to be warmed"),
+            warm_reads: add(r, "warm_queries", "Warming queries by who answered, where there is a replica"),
             warm_worth: add(r, "warmed_again", "Warmed keys that a change took, by whether they had been read"),
             warm_resting: add(r, "warm_resting", "1 while the cache is left alone, since its warming failed"),
             retired_rows: add(r, "retired_rows", "Journal rows that retention deleted"),
@@ -332,6 +334,10 @@ impl Metrics {
 
     pub(super) fn warm_resting(&self, cache: &str, resting: bool) {
         self.warm_resting.get_or_create(&[("cache", cache.to_owned())]).set(i64::from(resting));
+    }
+
+    pub(super) fn warm_read(&self, server: &'static str) {
+        self.warm_reads.get_or_create(&[("server", server.to_owned())]).inc();
     }
 
     pub(super) fn warm_worth(&self, cache: &str, worth: &'static str, keys: u64) {

@@ -162,6 +162,24 @@ impl Query {
     /// # Errors
     /// Says what does not fit.
     pub fn with_token(&self, columns: &[(&str, bool)], format: WarmFormat, schema: &str) -> Result<String, String> {
+        self.told_by(&format!("{}.token()", ident(schema)), columns, format)
+    }
+
+    /// The same for a standby: a server that is none, or is none any more, gives no token.
+    ///
+    /// # Errors
+    /// As [`Query::with_token`].
+    pub fn with_token_of_a_standby(
+        &self,
+        columns: &[(&str, bool)],
+        format: WarmFormat,
+        schema: &str,
+    ) -> Result<String, String> {
+        let token = format!("CASE WHEN pg_catalog.pg_is_in_recovery() THEN {}.token() END", ident(schema));
+        self.told_by(&token, columns, format)
+    }
+
+    fn told_by(&self, token: &str, columns: &[(&str, bool)], format: WarmFormat) -> Result<String, String> {
         let told = match &self.batch {
             None => None,
             Some(name) => Some(columns.iter().position(|(column, _)| column == name).ok_or_else(|| {
@@ -185,12 +203,7 @@ impl Query {
         let told = told.map(|i| format!(", w.c{i}::text")).unwrap_or_default();
         let names: Vec<String> = (0..columns.len()).map(|i| format!("c{i}")).collect();
         // The line break ends a comment at the query's end.
-        Ok(format!(
-            "SELECT (SELECT {}.token()), {value}{told} FROM (\n{}\n) AS w ({})",
-            ident(schema),
-            self.text,
-            names.join(", ")
-        ))
+        Ok(format!("SELECT (SELECT {token}), {value}{told} FROM (\n{}\n) AS w ({})", self.text, names.join(", ")))
     }
 }
 

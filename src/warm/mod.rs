@@ -1,6 +1,7 @@
 //! Floor 2: where warmed values come from, the database or the application itself.
 
 pub mod http;
+pub mod replica;
 pub mod sql;
 pub mod trial;
 

@@ -1,7 +1,9 @@
 //! Values by `warm.sql`, each with the token of the statement that read it.
 
 use super::Failure;
+use super::replica::Standing;
 use crate::config::model::WarmFormat;
+use crate::flow::fork::Lineage;
 use crate::rules::binding::Binding;
 use crate::rules::query::{Query, array};
 use bytes::BytesMut;
@@ -65,6 +67,8 @@ pub struct Database {
     pool: Pool,
     schema: String,
     limit: Duration,
+    /// Only what a standby says counts.
+    standby: bool,
     /// By query and format: the statement with its token, once its columns are known.
     asked: Mutex<HashMap<(String, WarmFormat), Arc<str>>>,
 }
@@ -73,7 +77,37 @@ impl Database {
     /// Over connections that were opened with [`settings`].
     #[must_use]
     pub fn new(pool: Pool, schema: &str, statement_timeout: Duration) -> Self {
-        Self { pool, schema: schema.to_owned(), limit: statement_timeout + GRACE, asked: Mutex::default() }
+        Self {
+            pool,
+            schema: schema.to_owned(),
+            limit: statement_timeout + GRACE,
+            standby: false,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// The same of a server that has to be a standby.
+    #[must_use]
+    pub fn of_a_standby(self) -> Self {
+        Self { standby: true, ..self }
+    }
+
+    /// How it stands with a standby, by `look` (`sql/replica.sql`).
+    ///
+    /// # Errors
+    /// No connection, no answer in time, or what the server says.
+    pub async fn standing(&self, look: &str) -> Result<Standing, Failure> {
+        let asking = async {
+            let client = self.pool.get().await.map_err(|e| unreachable_pool(&e))?;
+            let statement = client.prepare_cached(look).await.map_err(|e| refused(&e))?;
+            let row = client.query_one(&statement, &[]).await.map_err(|e| refused(&e))?;
+            let get = |i: usize| row.try_get::<_, Option<String>>(i).map_err(|e| refused(&e));
+            let (db, timeline) = (get(1)?.unwrap_or_default(), get(2)?.unwrap_or_default());
+            let replays = row.try_get(0).map_err(|e| refused(&e))?;
+            Ok(Standing { replays, lineage: Lineage { db, timeline }, token: get(3)? })
+        };
+        let late = || Failure { why: format!("no answer within {:?}", self.limit), hopeless: false };
+        tokio::time::timeout(self.limit, asking).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// The values of `keys`, in the same order; None where the query returns no row, or NULL. Several keys only where the query is
@@ -213,7 +247,11 @@ impl Database {
         let plain = [Type::JSON, Type::JSONB, Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN];
         let columns: Vec<(&str, bool)> =
             statement.columns().iter().map(|c| (c.name(), plain.contains(c.type_()))).collect();
-        query.with_token(&columns, format, &self.schema).map_err(|why| wrong(&why))
+        let asked = match self.standby {
+            true => query.with_token_of_a_standby(&columns, format, &self.schema),
+            false => query.with_token(&columns, format, &self.schema),
+        };
+        asked.map_err(|why| wrong(&why))
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Warm {
     /// Where queries run; None: at the server of `postgres.url`, with its role.
     pub url: Option<PgUrl>,
+    /// A standby where they run instead, while it has replayed what they must see.
+    pub replica: Option<PgUrl>,
     /// Queries at the same time, all caches together; and as many requests. Default 4.
     pub concurrency: usize,
     /// Queries begun in a second, all caches together; and as many requests. Default 50.
@@ -23,7 +25,14 @@ pub struct Warm {
 
 impl Default for Warm {
     fn default() -> Self {
-        Self { url: None, concurrency: 4, max_per_second: 50, statement_timeout: Duration::from_secs(5), queue: 10_000 }
+        Self {
+            url: None,
+            replica: None,
+            concurrency: 4,
+            max_per_second: 50,
+            statement_timeout: Duration::from_secs(5),
+            queue: 10_000,
+        }
     }
 }
 

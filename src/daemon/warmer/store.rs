@@ -1,15 +1,21 @@
 //! Values that pgevict reads and stores itself: the database's answer, through the fill contract.
 
 use crate::config::model::{Cache, Config, PgHost, Refill, WarmFormat};
+use crate::flow::fork::Lineage;
 use crate::flow::heat::{Life, Used};
 use crate::flow::warm::{End, Want};
-use crate::observe::event::WarmOutcome;
+use crate::observe::Observer;
+use crate::observe::event::{Observation, WarmOutcome};
 use crate::rules::binding::{Binding, overlapping};
 use crate::rules::query::Query;
+use crate::rules::snapshot::Snapshot;
 use crate::rules::template::{Fill as Value, Kind, Template};
 use crate::sink::connect as redis_connect;
 use crate::sink::fill::{Fill, Filled, Filler, Refusal, Shape};
 use crate::source::pool::pool;
+use crate::source::session::{Identity, in_schema};
+use crate::warm::Failure;
+use crate::warm::replica::Replica;
 use crate::warm::sql::{self, Database, Read};
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
@@ -28,6 +34,8 @@ pub(super) struct Store {
     config: Arc<Config>,
     database: Database,
     filler: Filler,
+    /// Asked in the database's place, with whom that is told.
+    replica: Option<(Replica, Observer)>,
     /// None until it is needed, and after it failed.
     redis: tokio::sync::Mutex<Option<MultiplexedConnection>>,
     /// Redis counts how often keys are used, not how long ago.
@@ -48,11 +56,51 @@ impl Store {
         Ok(Self {
             database: Database::new(pool, &config.postgres.schema, limits.statement_timeout),
             filler: Filler::new(&config.redis.state),
+            replica: None,
             redis: tokio::sync::Mutex::new(None),
             often: AtomicBool::new(false),
             over: config.caches.iter().map(|c| patterns_over(config, c)).collect(),
             config: config.clone(),
         })
+    }
+
+    /// The same, with the standby that the configuration names. `ours`: the primary.
+    pub(super) fn with_replica(mut self, ours: &Identity, observer: &Observer) -> Result<Self, String> {
+        let limits = &self.config.warm;
+        if let Some(url) = &limits.replica {
+            let (pool, _) = pool(url, &url.hosts, limits.concurrency, sql::settings(limits.statement_timeout))?;
+            let schema = &self.config.postgres.schema;
+            let database = Database::new(pool, schema, limits.statement_timeout);
+            let look = in_schema(include_str!("../../../sql/replica.sql"), schema);
+            let ours = Lineage { db: ours.db.clone(), timeline: ours.timeline.clone() };
+            self.replica = Some((Replica::new(database, look, ours), observer.clone()));
+        }
+        Ok(self)
+    }
+
+    /// The values, from the standby where it is good enough. What was refused once comes from the primary.
+    async fn read(&self, query: &Query, format: WarmFormat, wants: &[Want]) -> Result<Vec<Option<Read>>, Failure> {
+        let version = super::newest(&self.config).0;
+        let values: Vec<Binding> = wants.iter().map(|w| w.values.clone()).collect();
+        let Some((replica, observer)) = &self.replica else {
+            return self.database.read(query, format, version, &values).await;
+        };
+        if wants.iter().all(|w| w.tries() == 0) {
+            let since: Vec<&Snapshot> = wants.iter().filter_map(|w| w.since.as_ref()).collect();
+            match replica.read(query, format, version, &values, &since).await {
+                Ok(read) => {
+                    observer.count_warm_read("replica");
+                    return Ok(read);
+                }
+                Err(Some(why)) => {
+                    let detail = format!("{why}; the primary is asked");
+                    observer.report(Observation::Warning { what: "the replica is not asked", detail });
+                }
+                Err(None) => {}
+            }
+        }
+        observer.count_warm_read("primary");
+        self.database.read(query, format, version, &values).await
     }
 
     /// Reads the values of `wants`, all of one cache, and stores them; also says whether what answers works.
@@ -62,9 +110,7 @@ impl Store {
             (wants.iter().map(|_| word()).collect(), false)
         };
         let Some((query, format)) = how(cache) else { return all(End::Hopeless, "it has no warm.sql") };
-        let version = super::newest(&self.config).0;
-        let values: Vec<Binding> = wants.iter().map(|w| w.values.clone()).collect();
-        let read = match self.database.read(query, format, version, &values).await {
+        let read = match self.read(query, format, wants).await {
             Ok(read) => read,
             Err(failure) => {
                 let end = if failure.hopeless { End::Hopeless } else { End::Failed };

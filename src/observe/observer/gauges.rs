@@ -26,6 +26,11 @@ impl Observer {
         self.state().warming.lane(Now::read(), cache, lane);
     }
 
+    /// A warming query was answered by the `primary`, or by the `replica`, where there is one.
+    pub fn count_warm_read(&self, server: &'static str) {
+        self.0.metrics.warm_read(server);
+    }
+
     /// Whether so many warmed keys of a cache of the configuration had been read when a change took them.
     pub fn count_worth(&self, cache: &str, worth: &'static str, keys: u64) {
         self.0.metrics.warm_worth(cache, worth, keys);

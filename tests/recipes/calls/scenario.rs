@@ -76,6 +76,21 @@ fn a_dashboard_is_back_within_50_ms_of_the_commit_and_says_what_a_fresh_query_sa
     panic!("p50 from the commit to the value: {best:.1} ms");
 }
 
+#[test]
+fn in_quiet_hours_the_dashboards_of_those_who_were_there_lately_are_filled() {
+    let config = without_repeats(CONFIG).replace("# warm.", "warm.").replace("02:00-05:00", "00:00-24:00");
+    assert!(config.contains("\nwarm.schedule = { windows = [\"00:00-24:00\"]"), "the configuration has no quiet hours");
+    let w = World::new(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });
+    w.sql(ROWS);
+    w.sql("UPDATE users SET last_seen_at = now() - interval '1 hour' * CASE WHEN id = 7 THEN 1 ELSE 48 END");
+    w.apply();
+    w.start();
+    w.wait_line(0, &["scheduled warming of user_dashboard: 1 keys are named"]);
+    w.wait_line(0, &["warm user_dashboard:7: stored"]);
+    let dashboards: Vec<String> = w.redis().keys("user_dashboard:*").unwrap();
+    assert_eq!(dashboards, ["user_dashboard:7"]);
+}
+
 over_both_deliveries! {
     a_call_evicts_its_users_dashboard_and_its_agents_performance
     a_call_that_moves_evicts_both_sides
