@@ -68,6 +68,8 @@ mod warm_flush;
 mod warm_hand;
 #[path = "e2e/warm_http.rs"]
 mod warm_http;
+#[path = "e2e/warm_https.rs"]
+mod warm_https;
 #[path = "e2e/warm_replica.rs"]
 mod warm_replica;
 #[path = "e2e/warm_schedule.rs"]
@@ -81,6 +83,8 @@ mod recipe_analyses;
 mod recipe_bookings;
 #[path = "recipes/calls/scenario.rs"]
 mod recipe_calls;
+#[path = "recipes/calls/warming.rs"]
+mod recipe_calls_warming;
 #[path = "recipes/metrics/scenario.rs"]
 mod recipe_metrics;
 #[path = "recipes/profiles/scenario.rs"]

@@ -3,6 +3,7 @@
 //! One scale for all that waits: a key that a flush took and one that is about to expire compare by when they were read.
 
 use super::warm::Want;
+use crate::planted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -83,8 +84,11 @@ impl Hottest {
     }
 
     /// Adds a key. Returns what is too cold to stay: another one, or itself.
-    pub fn push(&mut self, want: Want) -> Option<Want> {
+    pub fn push(&mut self, mut want: Want) -> Option<Want> {
         self.next -= 1;
+        if planted::is("warm-unsorted") {
+            want.heat = UNKNOWN;
+        }
         self.kept.insert((want.heat, self.next), want);
         if self.kept.len() > self.most { self.kept.pop_first().map(|(_, cold)| cold) } else { None }
     }

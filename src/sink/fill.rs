@@ -1,5 +1,6 @@
 //! The fill contract from Rust: what pgevict stores itself goes the way that it asks of applications (docs/fills.md).
 
+use crate::planted;
 use redis::aio::ConnectionLike;
 use redis::{RedisError, Script, Value};
 use std::fmt;
@@ -125,6 +126,11 @@ impl Filler {
     /// # Errors
     /// Redis refuses or is gone; whether the value is stored is unknown then, and right either way.
     pub async fn fill(&self, connection: &mut impl ConnectionLike, fill: &Fill<'_>) -> Result<Filled, RedisError> {
+        if planted::is("warm-plain-set") {
+            let mut set = redis::cmd("SET");
+            set.arg(fill.key).arg(fill.value).arg("PX").arg(u64::try_from(fill.ttl.as_millis()).unwrap_or(u64::MAX));
+            return set.exec_async(connection).await.map(|()| Filled::Stored);
+        }
         let script = if fill.shape == Shape::Hash { &self.hash } else { &self.text };
         let mut call = script.key(&self.position);
         call.key(fill.key);
@@ -139,6 +145,10 @@ impl Filler {
             call.arg(*cache).arg(name.unwrap_or_default());
         }
         let answer: Value = call.invoke_async(connection).await?;
+        if planted::is("warm-refused-stored") {
+            redis::cmd("SET").arg(fill.key).arg(fill.value).arg("PX").arg(ttl).exec_async(connection).await?;
+            return Ok(Filled::Stored);
+        }
         let word: String = redis::from_redis_value(answer)?;
         if word == "stored" {
             return Ok(Filled::Stored);

@@ -4,6 +4,7 @@ use super::Failure;
 use super::replica::Standing;
 use crate::config::model::WarmFormat;
 use crate::flow::fork::Lineage;
+use crate::planted;
 use crate::rules::binding::Binding;
 use crate::rules::query::{Query, array};
 use bytes::BytesMut;
@@ -237,6 +238,11 @@ impl Database {
                 return Err(wrong("the value is longer than 16 MiB"));
             }
             out[slot] = value.map(|value| Read { value: value.to_owned(), token });
+        }
+        if planted::is("warm-token-late") {
+            let now = format!("SELECT {}.token()", crate::rules::sql::ident(&self.schema));
+            let row = client.query_one(&now, &[]).await.map_err(|e| refused(&e))?;
+            out.iter_mut().flatten().for_each(|read| read.token = row.get(0));
         }
         Ok(out)
     }

@@ -186,6 +186,32 @@ fn evictions_and_writers_go_on_while_the_warming_queries_hang() {
 }
 
 #[test]
+fn however_often_a_key_goes_while_it_is_asked_for_there_is_one_query_at_a_time() {
+    let config = CONFIG.replace(
+        "SELECT id, name FROM users WHERE id = :id",
+        &format!("SELECT name FROM {GATE} AS g(x), LATERAL (SELECT name FROM users WHERE id = :id AND x IS NOT NULL OFFSET 0) u"),
+    );
+    let w = world(&format!("[warm]\nconcurrency = 8\nstatement_timeout = \"30s\"\n{config}"));
+    let gate = closed_gate(&w);
+    for n in 1..=30 {
+        // A reader, or thirty of them, would fill it and lose it again.
+        cache(&w, &["user:1"]);
+        w.sql(&format!("UPDATE users SET name = 'name {n}' WHERE id = 1"));
+        w.wait_gone(&["user:1"]);
+    }
+    // Behind all of these in the queue, so whatever else was begun stands before the gate by then.
+    cache(&w, &["user:2"]);
+    w.sql("UPDATE users SET name = 'behind' WHERE id = 2");
+    wait_at_gate(&w, 2);
+    open_gate(&gate);
+    wait_value(&w, "user:1", "name 30");
+    wait_value(&w, "user:2", "behind");
+    let asked =
+        ["stored", "retried", "refused"].map(|o| metrics(&w, "pgevict_warms_total", &format!("outcome=\"{o}\"")));
+    assert!(asked.iter().sum::<f64>() <= 4.0, "{asked:?} queries for two keys");
+}
+
+#[test]
 fn after_the_second_delete_a_warmed_key_is_warmed_again() {
     let config = CONFIG.replacen("ttl = \"10m\"", "ttl = \"10m\"\nrepeat_after = \"1s\"", 1);
     let w = World::new(&Setup { config: &config, schema: SCHEMA, ..Setup::default() });

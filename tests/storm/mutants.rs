@@ -19,7 +19,7 @@ enum Catcher {
 }
 use Catcher::{Storm, Test};
 
-const MUTANTS: [(&str, &str, Catcher); 16] = [
+const MUTANTS: [(&str, &str, Catcher); 23] = [
     (
         "id-cursor",
         "the journal is read above the highest id seen; transactions open then are forgotten",
@@ -71,6 +71,36 @@ const MUTANTS: [(&str, &str, Catcher); 16] = [
         "kept-index",
         "what the key index knows outlives its session and a roll-back of Redis (B8)",
         Test("e2e", "index::what_a_roll_back_brings_back_is_found_again"),
+    ),
+    ("warm-plain-set", "what is warmed is stored by a plain SET", Storm(&["reload"], 0)),
+    ("warm-refused-stored", "what the fill contract refuses is stored all the same", Storm(&["reload"], 0)),
+    (
+        "warm-token-late",
+        "the token of a warmed value is taken after the query, not with it",
+        Test("e2e", "warm::a_value_that_a_change_has_overtaken_is_refused_and_read_again"),
+    ),
+    (
+        "warm-own-name",
+        "a warmed value is not held against the patterns of other caches",
+        Test("e2e", "warm::a_pattern_of_another_cache_that_went_meanwhile_refuses_the_value_too"),
+    ),
+    (
+        "warm-twice",
+        "a key that goes again is asked for a second time at once",
+        Test("e2e", "warm::however_often_a_key_goes_while_it_is_asked_for_there_is_one_query_at_a_time"),
+    ),
+    (
+        "warm-rateless",
+        "more queries are begun in a second than `max_per_second` allows",
+        Test(
+            "e2e",
+            "warm::two_hundred_evictions_a_second_of_a_slow_query_stay_inside_the_limits_and_cost_evictions_nothing",
+        ),
+    ),
+    (
+        "warm-unsorted",
+        "what a flush took is warmed as it was found, not by its use",
+        Test("e2e", "warm_flush::under_an_lfu_policy_what_is_read_often_comes_back_first"),
     ),
 ];
 

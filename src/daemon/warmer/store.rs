@@ -6,6 +6,7 @@ use crate::flow::heat::{Life, Used};
 use crate::flow::warm::{End, Want};
 use crate::observe::Observer;
 use crate::observe::event::{Observation, WarmOutcome};
+use crate::planted;
 use crate::rules::binding::{Binding, overlapping};
 use crate::rules::query::Query;
 use crate::rules::snapshot::Snapshot;
@@ -135,6 +136,7 @@ impl Store {
         let prefix = super::newest(&self.config).1;
         let over: Vec<(&str, Vec<u8>)> = self.over[want.cache]
             .iter()
+            .filter(|_| !planted::is("warm-own-name"))
             .filter_map(|(name, t)| Some((name.as_str(), want.values.pattern_over(&want.key, t, prefix)?)))
             .collect();
         let own = std::iter::once((cache.name.as_str(), None));

@@ -1,6 +1,7 @@
 //! analyses: every row of the recipe's table.
 
 use crate::support::{Delivery, Setup, World, over_both_deliveries, without_repeats};
+use redis::Commands as _;
 
 const CONFIG: &str = include_str!("config.toml");
 const SCHEMA: &str = include_str!("schema.sql");
@@ -37,6 +38,49 @@ fn fill(w: &World) {
 
 fn setup(delivery: Delivery) -> Setup<'static> {
     Setup { delivery, config: CONFIG, schema: SCHEMA, ..Setup::default() }
+}
+
+/// The recipe with what it says about warming.
+fn warming() -> World {
+    let config = without_repeats(CONFIG).replace("# warm.", "warm.");
+    assert!(config.contains("\nwarm.sql"));
+    let w = World::running(&Setup { config: &config, ..setup(Delivery::Journal) });
+    w.wait_position();
+    w.sql("INSERT INTO analyses (id, user_id, status) VALUES (41, 7, 'processing')");
+    w.drain();
+    w
+}
+
+/// What the service was there for: the worker has never heard of the cache, and the page is right when the user looks.
+#[test]
+fn when_the_worker_is_done_the_dashboard_says_so_before_anybody_looks() {
+    let w = warming();
+    let _: () = w.redis().set("user_dashboard:7", r#"{"readings" : 0}"#).unwrap();
+    w.sql("UPDATE analyses SET status = 'completed' WHERE id = 41");
+    w.wait_keys("the reading", |redis| {
+        redis.get::<_, Option<String>>("user_dashboard:7").is_ok_and(|v| v.as_deref() == Some(r#"{"readings" : 1}"#))
+    });
+}
+
+#[test]
+fn a_refresh_that_is_forced_leaves_no_gap() {
+    let w = warming();
+    let _: () = w.redis().set("user_dashboard:7", "wrong, for whatever reason").unwrap();
+    let mut listener = w.redis();
+    listener.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    let mut events = listener.as_pubsub();
+    events.psubscribe("__keyevent@0__:*").unwrap();
+    w.pgevict(&["warm", "user_dashboard", "user_id=7"]).exits(0);
+    assert_eq!(w.redis().get::<_, String>("user_dashboard:7").unwrap(), r#"{"readings" : 0}"#);
+    let _: () = w.redis().del("user_dashboard:7").unwrap();
+    let mut told: Vec<String> = Vec::new();
+    while told.last().is_none_or(|t| t != "del") {
+        let event = events.get_message().unwrap();
+        if event.get_payload::<String>().unwrap() == "user_dashboard:7" {
+            told.push(event.get_channel_name().rsplit(':').next().unwrap_or_default().to_owned());
+        }
+    }
+    assert_eq!(told, ["set", "expire", "del"], "the last one is the test's");
 }
 
 over_both_deliveries! {

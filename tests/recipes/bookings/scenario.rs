@@ -37,8 +37,7 @@ fn check(w: &World, sql: &str, days: &[&str]) {
 }
 
 /// A figure that is warmed, beside what the recipe has: of two versions in use, the newest is worth the query.
-#[test]
-fn only_the_newest_version_is_warmed() {
+fn warming() -> World {
     let warmed = r#"
 [cache.day]
 key = "booking:day:{event_date}"
@@ -54,6 +53,12 @@ warm.sql = "SELECT count(*) AS bookings, :version::text AS version FROM bookings
         ..Setup::default()
     });
     w.wait_position();
+    w
+}
+
+#[test]
+fn only_the_newest_version_is_warmed() {
+    let w = warming();
     let (old, new) = ("myhibachi:v1:booking:day:2026-07-01", "myhibachi:v2:booking:day:2026-07-01");
     let _: () = w.redis().mset(&[(old, "cached"), (new, "cached")]).unwrap();
     w.sql("INSERT INTO bookings (id, event_date) VALUES (1, '2026-07-01')");
@@ -61,6 +66,25 @@ warm.sql = "SELECT count(*) AS bookings, :version::text AS version FROM bookings
         redis.get::<_, Option<String>>(new).is_ok_and(|v| v.as_deref() == Some(r#"{"bookings":1,"version":"v2"}"#))
     });
     assert!(!w.redis().exists::<_, bool>(old).unwrap());
+}
+
+/// A deploy may lose the position; what goes whole then has both versions, too.
+#[test]
+fn of_a_flush_only_the_newest_version_is_warmed() {
+    let w = warming();
+    w.sql("INSERT INTO bookings (id, event_date) VALUES (1, '2026-07-01')");
+    w.drain();
+    let key = |version: &str, day: u32| format!("myhibachi:{version}:booking:day:2026-07-0{day}");
+    for day in 1..=3 {
+        let _: () = w.redis().mset(&[(key("v1", day), "cached"), (key("v2", day), "cached")]).unwrap();
+    }
+    let mark = w.mark();
+    w.sql("TRUNCATE bookings");
+    for day in 1..=3 {
+        w.wait_line(mark, &[&format!("warm {}: stored", key("v2", day))]);
+        assert_eq!(w.redis().get::<_, String>(key("v2", day)).unwrap(), r#"{"bookings":0,"version":"v2"}"#);
+        assert!(!w.redis().exists::<_, bool>(key("v1", day)).unwrap());
+    }
 }
 
 over_both_deliveries! {

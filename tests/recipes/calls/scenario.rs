@@ -5,9 +5,9 @@ use nix::sys::signal::Signal;
 use redis::Commands as _;
 use std::time::{Duration, Instant};
 
-const CONFIG: &str = include_str!("../../../config.toml");
-const SCHEMA: &str = include_str!("schema.sql");
-const ROWS: &str = "
+pub(crate) const CONFIG: &str = include_str!("../../../config.toml");
+pub(crate) const SCHEMA: &str = include_str!("schema.sql");
+pub(crate) const ROWS: &str = "
 INSERT INTO users (id, email, credits) VALUES (7, 'ann@example.org', 10), (8, 'ben@example.org', 10);
 INSERT INTO agents VALUES (3, 7, 'Ada'), (4, 8, 'Eve');
 INSERT INTO calls (id, user_id, agent_id) VALUES (1, 7, 3), (2, 8, 4);

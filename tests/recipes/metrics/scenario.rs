@@ -1,6 +1,7 @@
 //! metrics: every row of the recipe's table.
 
 use crate::support::{Delivery, Setup, World, over_both_deliveries};
+use crate::warm_http::{App, redis_of};
 use redis::Commands as _;
 
 fn world(delivery: Delivery) -> World {
@@ -17,23 +18,48 @@ fn world(delivery: Delivery) -> World {
     w
 }
 
-/// The client's figures have a key for each of many arguments, so the application is the one to fill them; the overview is one query.
-#[test]
-fn after_a_successful_run_the_overview_is_warmed_at_once() {
+/// The recipe with what it says about warming, and an application that fills the clients' figures.
+fn warming() -> (World, App) {
+    let w = World::new(&Setup { schema: include_str!("schema.sql"), ..Setup::default() });
+    let app = App::start(redis_of(&w), 1, None);
     let config = include_str!("config.toml").replace("# warm.", "warm.");
-    assert!(config.contains("\nwarm.sql"));
-    let w = World::running(&Setup { config: &config, schema: include_str!("schema.sql"), ..Setup::default() });
+    assert_eq!(config.matches("\nwarm.").count(), 3);
+    w.write_config(&config.replace("localhost:8000/internal/metrics/", &format!("127.0.0.1:{}/ok/", app.port)));
     w.sql("INSERT INTO clients SELECT n, 'client ' || n FROM generate_series(1, 20) n");
-    w.sql("INSERT INTO sync_runs (id, client_id) VALUES (1, 3)");
+    w.sql("INSERT INTO sync_runs (id, client_id) VALUES (1, 3), (2, 4)");
+    w.apply();
+    w.start();
     w.wait_position();
     w.drain();
-    let _: () = w.redis().set("admin:overview", "cached").unwrap();
+    let _: () = w.redis().mset(&[("admin:overview", "cached"), ("metrics:3:daily", "cached")]).unwrap();
+    (w, app)
+}
+
+#[test]
+fn after_a_successful_run_the_clients_figures_and_then_the_overview_are_warmed_at_once() {
+    let (w, app) = warming();
+    let mark = w.mark();
     w.sql("UPDATE sync_runs SET status = 'succeeded', finished_at = now() WHERE client_id = 3");
-    w.wait_keys("the overview to be back", |redis| {
-        redis
-            .get::<_, Option<String>>("admin:overview")
-            .is_ok_and(|v| v.as_deref() == Some(r#"{"clients":20,"executions":0}"#))
-    });
+    w.wait_line(mark, &["warm metrics:3:*: asked"]);
+    w.wait_line(mark, &["warm admin:overview: stored"]);
+    assert_eq!(w.redis().get::<_, String>("admin:overview").unwrap(), r#"{"clients":20,"executions":0}"#);
+    let asked: Vec<String> = app.asked().into_iter().map(|a| a.line).collect();
+    assert_eq!(asked, ["POST /ok/3 HTTP/1.1"]);
+    let lines = w.daemon(|d| d.log().since(mark));
+    let at = |part: &str| lines.iter().position(|l| l.contains(part)).unwrap();
+    assert!(at("warm metrics:3:*") < at("warm admin:overview"), "{lines:#?}");
+}
+
+#[test]
+fn after_a_failed_run_nothing_is_warmed() {
+    let (w, app) = warming();
+    let mark = w.mark();
+    w.sql("UPDATE sync_runs SET status = 'failed', finished_at = now() WHERE client_id = 4");
+    w.drain();
+    // What comes behind it is warmed, so that this one would have been by now.
+    w.sql("UPDATE sync_runs SET status = 'succeeded', finished_at = now() WHERE client_id = 3");
+    w.wait_line(mark, &["warm admin:overview: stored"]);
+    assert_eq!(app.asked().len(), 1);
 }
 
 over_both_deliveries! {

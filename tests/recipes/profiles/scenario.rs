@@ -1,6 +1,7 @@
 //! profiles: every row of the recipe's table.
 
 use crate::support::{Delivery, Setup, World, over_both_deliveries};
+use redis::Commands as _;
 
 const CONFIG: &str = include_str!("config.toml");
 const ANN: &str = "6f0c5a4e-58ab-4c1b-9d2f-0a3d7a4b1c11";
@@ -43,6 +44,38 @@ fn rows(w: &World) {
     w.fill(&GLOBAL);
     // The same names outside the namespace belong to somebody else.
     w.fill(&[&format!("user:{ANN}:profile"), "achievements:global:leaderboard"]);
+}
+
+/// Both tables' changes take the full profile: one names it, the other one's pattern finds it. Whatever was not cached stays away.
+#[test]
+fn what_preferences_and_profiles_evict_is_warmed_again() {
+    let config = CONFIG.replace("# warm.", "warm.");
+    assert_eq!(config.matches("\nwarm.").count(), 3);
+    let w = world(&Setup { config: &config, ..setup(Delivery::Journal) });
+    w.wait_position();
+    let (preferences, full) =
+        (format!("katiba360:user:{ANN}:preferences"), format!("katiba360:user:{ANN}:full_profile"));
+    let back = |said: &str, key: &str, value: &str| {
+        w.wait_keys(&format!("{key} after {said}"), |redis| {
+            redis.get::<_, Option<String>>(key).is_ok_and(|v| v.as_deref() == Some(value))
+        });
+    };
+    w.sql(&format!("UPDATE user_preferences SET theme = 'dark' WHERE user_id = '{ANN}'"));
+    let of = |sql: &str| w.value(&format!("SELECT row_to_json(r) FROM ({sql}) r"));
+    let profile = format!(
+        "SELECT u.display_name, u.county, p.theme FROM users u JOIN user_preferences p ON p.user_id = u.id WHERE u.id = '{ANN}'"
+    );
+    back("preferences", &preferences, r#"{"theme":"dark","notifications":true}"#);
+    back("preferences", &full, &of(&profile));
+
+    w.sql(&format!("UPDATE users SET display_name = 'Ann the Second' WHERE id = '{ANN}'"));
+    back("a profile", &full, &of(&profile));
+    back("a profile", &preferences, r#"{"theme":"dark","notifications":true}"#);
+    assert!(of(&profile).contains("Ann the Second"));
+    assert!(
+        !w.redis().exists::<_, bool>(format!("katiba360:user:{ANN}:interests")).unwrap(),
+        "nobody says how it is made"
+    );
 }
 
 over_both_deliveries! {
