@@ -1,6 +1,6 @@
 //! The third stage of `check`: whether the servers fit the configuration.
 
-use super::{check_postgres, check_redis, check_warm};
+use super::{check_postgres, check_redis, check_replica, check_warm};
 use crate::config::model::{Bell, Config, Delivery};
 use crate::config::{Place, Problem, codes};
 use crate::rules::sql;
@@ -40,6 +40,10 @@ async fn postgres(config: &Config, text: &str) -> Vec<Problem> {
         findings.extend(hearing(&mut connected, config).await.err());
     }
     findings.extend(check_warm::check(config, text).await);
+    // Before the migration there is nothing to ask a standby for.
+    if !findings.iter().any(|p| p.code == codes::NO_SCHEMA) {
+        findings.extend(check_replica::check(config, &connected.client).await);
+    }
     findings
 }
 

@@ -19,30 +19,32 @@ pub(super) async fn check(config: &Config, text: &str) -> Vec<Problem> {
     }
     let url = config.warm.url.as_ref().unwrap_or(&config.postgres.url);
     let lost = |why: String| vec![Problem::error(codes::NO_POSTGRES, Place::None, format!("warming: {why}"))];
-    let connected = match source::connect::connect(url).await {
-        Ok(connected) => connected,
-        Err(e) => return lost(e.to_string()),
+    // Not by `source::connect`: it may be a standby.
+    let client = match source::pool::pool(url, &url.hosts, 1, crate::warm::sql::settings(LIMIT)) {
+        Ok((pool, _)) => pool.get().await.map_err(|e| crate::warm::sql::unreachable_pool(&e).why),
+        Err(why) => Err(why),
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(why) => return lost(why),
     };
     let mut out = Vec::new();
     let asking = async {
-        for setting in crate::warm::sql::settings(LIMIT) {
-            connected.client.batch_execute(&setting).await?;
-        }
         let schema = &config.postgres.schema;
         let token = format!("{}.token()", crate::rules::sql::ident(schema));
         let installed = "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL";
         // Whoever may not use the schema is told that it is not there.
         let may = "SELECT coalesce((SELECT NOT pg_catalog.has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace \
                    WHERE nspname = $1), false)";
-        let there = connected.client.query_one(may, &[schema]).await?.get::<_, bool>(0)
-            || connected.client.query_one(installed, &[&token]).await?.get::<_, bool>(0);
+        let there = client.query_one(may, &[schema]).await?.get::<_, bool>(0)
+            || client.query_one(installed, &[&token]).await?.get::<_, bool>(0);
         for cache in &warmed {
             for (name, query) in queries(cache) {
                 let fault = match (name, cache.warm.as_ref().map(|w| &w.refill)) {
                     ("warm.sql", Some(Refill::Sql { format, .. })) => {
-                        trial::value(&connected.client, query, *format, there.then_some(schema.as_str())).await?
+                        trial::value(&client, query, *format, there.then_some(schema.as_str())).await?
                     }
-                    _ => trial::names(&connected.client, query, &cache.template.holes()).await?,
+                    _ => trial::names(&client, query, &cache.template.holes()).await?,
                 };
                 out.extend(fault.map(|fault| problem(cache, name, query, fault, text)));
             }
@@ -51,14 +53,18 @@ pub(super) async fn check(config: &Config, text: &str) -> Vec<Problem> {
     };
     match asking.await {
         Ok(()) => out,
-        Err(e) => lost(connected.describe(&e)),
+        Err(e) => lost(source::connect::describe(&e)),
     }
 }
 
 fn queries(cache: &Cache) -> impl Iterator<Item = (&'static str, &Query)> {
     let warm = cache.warm.as_ref();
     let value = warm.and_then(|w| w.query()).map(|q| ("warm.sql", q));
-    value.into_iter().chain(warm.and_then(|w| w.startup.as_ref()).map(|q| ("warm.startup.sql", q)))
+    let startup = warm.and_then(|w| w.startup.as_ref());
+    // A schedule without a query of its own has that of the start.
+    let quiet = warm.and_then(|w| w.schedule.as_ref()).map(|q| &q.query).filter(|q| Some(*q) != startup);
+    let names = startup.map(|q| ("warm.startup.sql", q)).into_iter().chain(quiet.map(|q| ("warm.schedule.sql", q)));
+    value.into_iter().chain(names)
 }
 
 fn problem(cache: &Cache, name: &str, query: &Query, fault: Fault, text: &str) -> Problem {

@@ -3,6 +3,7 @@
 pub mod check;
 mod check_postgres;
 mod check_redis;
+mod check_replica;
 pub mod check_servers;
 mod check_warm;
 pub mod client;

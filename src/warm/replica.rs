@@ -63,6 +63,18 @@ impl Replica {
         Self { database: database.of_a_standby(), look, ours, rests: Mutex::default() }
     }
 
+    /// Whether it is a standby of ours at all, however far behind.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn fit(&self) -> Result<(), String> {
+        let standing = self.database.standing(&self.look).await.map_err(|f| f.why)?;
+        match verdict(&standing, &self.ours, &[]) {
+            Verdict::Good | Verdict::Behind => Ok(()),
+            Verdict::Unfit(why) => Err(why),
+        }
+    }
+
     /// Reads values as [`Database::read`] does, once everything that `since` sees is replayed.
     ///
     /// # Errors

@@ -275,7 +275,9 @@ fn wrong(why: &str) -> Failure {
     Failure { why: why.to_owned(), hopeless: true }
 }
 
-fn unreachable_pool(e: &PoolError) -> Failure {
+/// Why the pool gives no connection.
+#[must_use]
+pub fn unreachable_pool(e: &PoolError) -> Failure {
     let why = match e {
         PoolError::Backend(e) => refused(e).why,
         e => e.to_string(),

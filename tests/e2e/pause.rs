@@ -107,6 +107,26 @@ fn notify_delivery_cannot_be_paused_because_it_has_nothing_to_come_back_to() {
     assert_eq!(w.pgevict(&["resume"]).exits(0).out, "delivery was not paused");
 }
 
+/// The record that a waiting daemon watches is written all the same: a leader that was paused is not one that is frozen.
+#[test]
+fn a_paused_leader_keeps_the_lead() {
+    let w = world();
+    let socket = w.config_path().with_file_name("second.sock");
+    let second = w.spawn(&[], &[("PGEVICT_ADMIN__SOCKET", socket.to_str().unwrap())]);
+    second.wait_line(0, &["another pgevict leads"]);
+    w.fill(&["user:1"]);
+    w.pgevict(&["pause"]).exits(0);
+    w.sql("UPDATE users SET name = 'new' WHERE id = 1");
+    // It would take over within 5 s; these are 8.
+    for _ in 0..8 {
+        heartbeat(&w);
+    }
+    assert!(w.missing().is_empty(), "the other daemon has taken over\n{}", second.log().tail(20));
+    // When the leader goes, so does its pause.
+    w.kill9();
+    second.wait_line(0, &["evict users.update", "user:1 deleted"]);
+}
+
 fn record(w: &World) -> serde_json::Value {
     let text: String = w.redis().hget("{pgevict}:position", "rec").unwrap();
     serde_json::from_str(&text).unwrap()

@@ -77,6 +77,7 @@ fn fill(w: &World, server: &Postgres) -> String {
 #[test]
 fn a_standby_that_has_replayed_the_change_answers_and_one_that_has_not_leaves_it_to_the_primary() {
     let (w, other) = pair("PGEVICT_WARM__REPLICA_URL");
+    w.pgevict(&["check"]).exits(0);
     let mark = w.mark();
     w.sql("UPDATE users SET name = 'new' WHERE id = 1");
     w.wait_line(mark, &["warm user:1: stored"]);
@@ -102,6 +103,8 @@ fn a_standby_that_has_replayed_the_change_answers_and_one_that_has_not_leaves_it
 #[test]
 fn what_a_standby_has_not_replayed_is_refused_by_the_contract_itself() {
     let (w, other) = pair("PGEVICT_WARM__URL");
+    let ran = w.pgevict(&["check"]).exits(0);
+    assert!(!ran.out.contains("standby"), "{ran:?}");
     pause(&w, &other);
     let mark = w.mark();
     w.sql("UPDATE users SET name = 'new' WHERE id = 1");
@@ -157,6 +160,9 @@ fn a_standby_of_another_cluster_is_not_asked_and_neither_is_one_that_is_away() {
     let mut w = World::new(&setup());
     w.apply();
     w.set_env("PGEVICT_WARM__REPLICA_URL", &foreign.pg.url(&foreign.database));
+    let told = w.pgevict(&["check", "-o", "json"]).exits(0).json();
+    let problem = &told["problems"][0];
+    assert_eq!((&problem["code"], &problem["severity"]), (&"PE514".into(), &"warning".into()), "{told}");
     w.start();
     w.wait_position();
     let mark = w.mark();
