@@ -13,6 +13,7 @@
 CREATE OR REPLACE FUNCTION pgevict.__function__() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
+-- settings
 -- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '250ms'
@@ -27,25 +28,30 @@ SET quote_all_identifiers = 'off'
 SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
+-- end settings
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -71,6 +77,63 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __insert_hot__) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __update_hot__) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __delete_hot__) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := __journal__;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
@@ -143,10 +206,9 @@ BEGIN
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (__layout__, __table__, 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -174,14 +236,28 @@ BEGIN
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || __table__ || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify(__channel__, '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify(__channel__, '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN

@@ -63,9 +63,11 @@ END
 $body$;
   signature constant text := quote_ident('pgevict') || '.relieve()';
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure(signature) AND prosrc = body) THEN
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure(signature) AND prosrc = body AND 'lock_timeout=250ms' = ANY (proconfig)
+  ) THEN
     EXECUTE 'CREATE OR REPLACE FUNCTION ' || signature || ' RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER'
-      || ' SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS ' || quote_literal(body);
+      || ' SET search_path = pg_catalog, pg_temp SET lock_timeout = ''250ms'' SET enable_seqscan = off SET enable_bitmapscan = off AS ' || quote_literal(body);
     EXECUTE 'REVOKE ALL ON FUNCTION ' || signature || ' FROM PUBLIC';
   END IF;
 END

@@ -12,7 +12,7 @@ DECLARE
   layout_tbl constant text := __table__;
   layout_spec constant text := __spec__;
   needed constant text[] := __columns__;
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := __functions__;
   definitions constant text[] := __definitions__;
   hashes constant text[] := __hashes__;
@@ -73,7 +73,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN

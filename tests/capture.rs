@@ -21,6 +21,8 @@ mod recipe;
 mod relations;
 #[path = "capture/relief.rs"]
 mod relief;
+#[path = "capture/session.rs"]
+mod session;
 #[path = "capture/statements.rs"]
 mod statements;
 #[path = "capture/twin.rs"]

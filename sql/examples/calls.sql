@@ -175,9 +175,11 @@ END
 $body$;
   signature constant text := quote_ident('pgevict') || '.relieve()';
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure(signature) AND prosrc = body) THEN
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure(signature) AND prosrc = body AND 'lock_timeout=250ms' = ANY (proconfig)
+  ) THEN
     EXECUTE 'CREATE OR REPLACE FUNCTION ' || signature || ' RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER'
-      || ' SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS ' || quote_literal(body);
+      || ' SET search_path = pg_catalog, pg_temp SET lock_timeout = ''250ms'' SET enable_seqscan = off SET enable_bitmapscan = off AS ' || quote_literal(body);
     EXECUTE 'REVOKE ALL ON FUNCTION ' || signature || ' FROM PUBLIC';
   END IF;
 END
@@ -269,44 +271,34 @@ DECLARE
   layout_tbl constant text := 'calls';
   layout_spec constant text := '{"v": 1,"schema": "public","table": "calls","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "user_dashboard","holes": {"user_id": 0},"via": null}]},{"ops": "iud","columns": ["agent_id","cost_cents","duration_seconds","status","user_id"],"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": ["user_id"],"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": ["public","lead_analytics"]}]}]}';
   needed constant text[] := ARRAY['agent_id', 'cost_cents', 'duration_seconds', 'status', 'user_id']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_calls_b205cea3']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_calls_b205cea3"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
--- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '250ms'
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
--- A query that was planned for a large statement would be compiled anew for every small one of the session.
-SET jit = 'off'
--- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
-SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -332,13 +324,77 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1) AND pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id", o."cost_cents", o."duration_seconds", o."status", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id", n."cost_cents", n."duration_seconds", n."status", n."user_id")::pg_catalog.record THEN CASE WHEN ROW(o."agent_id", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id", n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text]] END END
+    OPERATOR(pg_catalog.||) CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] END END AS tuples
+  FROM (SELECT "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS o
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(o."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(o."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7095359158514679516, 'calls', 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, n."user_id"::text], ARRAY['1'::text, n."agent_id"::text], ARRAY['2'::text, n."user_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -366,8 +422,8 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id", o."cost_cents", o."duration_seconds", o."status", o."user_id")::record *<> ROW(n."agent_id", n."cost_cents", n."duration_seconds", n."status", n."user_id")::record THEN CASE WHEN ROW(o."agent_id", o."user_id")::record *<> ROW(n."agent_id", n."user_id")::record THEN ARRAY[ARRAY['0'::text, o."user_id"::text], ARRAY['1'::text, o."agent_id"::text], ARRAY['0'::text, n."user_id"::text], ARRAY['1'::text, n."agent_id"::text]] ELSE ARRAY[ARRAY['0'::text, n."user_id"::text], ARRAY['1'::text, n."agent_id"::text]] END END
-    || CASE WHEN ROW(o."user_id")::record *<> ROW(n."user_id")::record THEN CASE WHEN ROW(o."user_id")::record *<> ROW(n."user_id")::record THEN ARRAY[ARRAY['2'::text, o."user_id"::text], ARRAY['2'::text, n."user_id"::text]] ELSE ARRAY[ARRAY['2'::text, n."user_id"::text]] END END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id", o."cost_cents", o."duration_seconds", o."status", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id", n."cost_cents", n."duration_seconds", n."status", n."user_id")::pg_catalog.record THEN CASE WHEN ROW(o."agent_id", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id", n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text]] END END
+    OPERATOR(pg_catalog.||) CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] END END AS tuples
   FROM (SELECT "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -420,7 +476,7 @@ UNION ALL SELECT ARRAY['2'::text, k.nv0] AS tuple FROM k2 AS k WHERE k.n
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, o."user_id"::text], ARRAY['1'::text, o."agent_id"::text], ARRAY['2'::text, o."user_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS o
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -531,7 +587,7 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7095359158514679516, 'calls', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -557,10 +613,9 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (7095359158514679516, 'calls', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -689,7 +744,7 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -697,14 +752,28 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'calls' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -723,9 +792,9 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['1d6103a71702f722e3036c766b375a2471a307f169c28b0814a0ec18418cfa3b']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=1d6103a71702f722']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['3f350749751dc611773c05659262886fc1068e6e42613390b87b507560eee8db']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=3f350749751dc611']::text[];
+  settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -781,7 +850,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN
@@ -876,11 +946,12 @@ DECLARE
   layout_tbl constant text := 'lead_analytics';
   layout_spec constant text := '{"v": 1,"schema": "public","table": "lead_analytics","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "call_id","lookup": {"to": ["public","calls"],"take": "user_id","by": null}}],"edges": [{"cache": "lead_analytics","holes": {"user_id": 0},"via": null}]}]}';
   needed constant text[] := ARRAY['call_id']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_lead_analytics_58f0cf86']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_lead_analytics_58f0cf86"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
+-- settings
 -- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '250ms'
@@ -895,25 +966,26 @@ SET quote_all_identifiers = 'off'
 SET jit = 'off'
 -- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
 SET row_security = 'off'
+-- end settings
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -945,7 +1017,7 @@ BEGIN
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, nl0.t0::text] END] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::pg_catalog.text, NULL] ELSE ARRAY['0'::pg_catalog.text, nl0.t0::pg_catalog.text] END] AS tuples
   FROM (SELECT "call_id" FROM pgevict_new) AS n
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id" AS t0 FROM "public"."calls" AS p
     WHERE p."id" = n."call_id" LIMIT 1) AS nl0 ON true
@@ -969,7 +1041,7 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."call_id")::record *<> ROW(n."call_id")::record THEN ARRAY[CASE WHEN (o."call_id" IS NOT NULL AND ol0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, ol0.t0::text] END, CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, nl0.t0::text] END] ELSE ARRAY[CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, nl0.t0::text] END] END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."call_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."call_id")::pg_catalog.record THEN ARRAY[CASE WHEN (o."call_id" IS NOT NULL AND ol0.found IS NULL) THEN ARRAY['-1'::pg_catalog.text, NULL] ELSE ARRAY['0'::pg_catalog.text, ol0.t0::pg_catalog.text] END, CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::pg_catalog.text, NULL] ELSE ARRAY['0'::pg_catalog.text, nl0.t0::pg_catalog.text] END] ELSE ARRAY[CASE WHEN (n."call_id" IS NOT NULL AND nl0.found IS NULL) THEN ARRAY['-1'::pg_catalog.text, NULL] ELSE ARRAY['0'::pg_catalog.text, nl0.t0::pg_catalog.text] END] END AS tuples
   FROM (SELECT "call_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "call_id" FROM pgevict_new) AS n
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id" AS t0 FROM "public"."calls" AS p
     WHERE p."id" = o."call_id" LIMIT 1) AS ol0 ON true
@@ -996,7 +1068,7 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[CASE WHEN (o."call_id" IS NOT NULL AND ol0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, ol0.t0::text] END] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[CASE WHEN (o."call_id" IS NOT NULL AND ol0.found IS NULL) THEN ARRAY['-1'::pg_catalog.text, NULL] ELSE ARRAY['0'::pg_catalog.text, ol0.t0::pg_catalog.text] END] AS tuples
   FROM (SELECT "call_id" FROM pgevict_old) AS o
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id" AS t0 FROM "public"."calls" AS p
     WHERE p."id" = o."call_id" LIMIT 1) AS ol0 ON true
@@ -1061,7 +1133,7 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (2268899811732888572, 'lead_analytics', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -1087,10 +1159,9 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (2268899811732888572, 'lead_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -1141,7 +1212,7 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -1154,9 +1225,9 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -1175,9 +1246,19 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['f4935b6bde9cc6912418610a9d44ca9a324773aa8bcdb8f95b9f0ed9a15d6cb6']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=f4935b6bde9cc691']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['d729192e2552472d86b6da96eb2694f0ded2ffe404497c97e38638c4ed3129b5']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=d729192e2552472d']::text[];
+  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp
+lock_timeout=250ms
+TimeZone=UTC
+DateStyle=ISO, YMD
+IntervalStyle=postgres
+bytea_output=hex
+extra_float_digits=1
+lc_monetary=C
+quote_all_identifiers=off
+jit=off
+row_security=off']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -1233,7 +1314,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN
@@ -1328,44 +1410,34 @@ DECLARE
   layout_tbl constant text := 'agents';
   layout_spec constant text := '{"v": 1,"schema": "public","table": "agents","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "id","lookup": null}],"edges": [{"cache": "agent","holes": {"agent_id": 0},"via": null}]},{"ops": "iud","columns": null,"when": [],"values": [{"column": "user_id","lookup": null}],"edges": [{"cache": "agent_list","holes": {"user_id": 0},"via": null}]}]}';
   needed constant text[] := ARRAY['id', 'user_id']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_agents_44e13915']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_agents_44e13915"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
--- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '250ms'
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
--- A query that was planned for a large statement would be compiled anew for every small one of the session.
-SET jit = 'off'
--- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
-SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -1391,13 +1463,76 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "id", "user_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1) AND pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."id", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id", n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] END AS tuples
+  FROM (SELECT "id", "user_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "id", "user_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "id", "user_id" FROM pgevict_old) AS o
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(o."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(o."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (6750363748978745148, 'agents', 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, n."id"::text], ARRAY['1'::text, n."user_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1421,7 +1556,7 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."id", o."user_id")::record *<> ROW(n."id", n."user_id")::record THEN ARRAY[ARRAY['0'::text, o."id"::text], ARRAY['1'::text, o."user_id"::text], ARRAY['0'::text, n."id"::text], ARRAY['1'::text, n."user_id"::text]] ELSE ARRAY[ARRAY['0'::text, n."id"::text], ARRAY['1'::text, n."user_id"::text]] END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."id", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id", n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] END AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "id", "user_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1446,7 +1581,7 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, o."id"::text], ARRAY['1'::text, o."user_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_old) AS o
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1517,7 +1652,7 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (6750363748978745148, 'agents', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -1543,10 +1678,9 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (6750363748978745148, 'agents', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -1604,7 +1738,7 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -1612,14 +1746,28 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'agents' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -1638,9 +1786,9 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['f3242bf4820f1cac4f6b0f5c3c7757120d440ea0cc8ffee3f09f873eeec1e30f']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=f3242bf4820f1cac']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['7f61a1b8366f285a4f2e2a468cbc52e334babdd22e31e600d012a9a3624a9e8f']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=7f61a1b8366f285a']::text[];
+  settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -1696,7 +1844,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN
@@ -1791,44 +1940,34 @@ DECLARE
   layout_tbl constant text := 'users';
   layout_spec constant text := '{"v": 1,"schema": "public","table": "users","always": false,"closed": false,"classes": [{"ops": "iud","columns": ["credits","id","plan"],"when": [],"values": [{"column": "id","lookup": null}],"edges": [{"cache": "user_credits","holes": {"user_id": 0},"via": null}]}]}';
   needed constant text[] := ARRAY['credits', 'id', 'plan']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_users_55cc0495']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_users_55cc0495"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
--- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '250ms'
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
--- A query that was planned for a large statement would be compiled anew for every small one of the session.
-SET jit = 'off'
--- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
-SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -1854,13 +1993,76 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1) AND pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."credits", o."id", o."plan")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."credits", n."id", n."plan")::pg_catalog.record THEN CASE WHEN ROW(o."id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] END END AS tuples
+  FROM (SELECT "credits", "id", "plan" FROM pgevict_old) AS o CROSS JOIN (SELECT "credits", "id", "plan" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "id" FROM pgevict_old) AS o
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(o."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3997855020671136234, 'users', 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, n."id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] AS tuples
   FROM (SELECT "id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1878,7 +2080,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."credits", o."id", o."plan")::record *<> ROW(n."credits", n."id", n."plan")::record THEN CASE WHEN ROW(o."id")::record *<> ROW(n."id")::record THEN ARRAY[ARRAY['0'::text, o."id"::text], ARRAY['0'::text, n."id"::text]] ELSE ARRAY[ARRAY['0'::text, n."id"::text]] END END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."credits", o."id", o."plan")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."credits", n."id", n."plan")::pg_catalog.record THEN CASE WHEN ROW(o."id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] END END AS tuples
   FROM (SELECT "credits", "id", "plan" FROM pgevict_old) AS o CROSS JOIN (SELECT "credits", "id", "plan" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1913,7 +2115,7 @@ UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, o."id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text]] AS tuples
   FROM (SELECT "id" FROM pgevict_old) AS o
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -1976,7 +2178,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3997855020671136234, 'users', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -2002,10 +2204,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (3997855020671136234, 'users', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -2060,7 +2261,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -2068,14 +2269,28 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'users' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -2094,9 +2309,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['d6a8accdb5aadb9b2b40869213da6bcd0a02b65bb725a6848cfbf25509a31efc']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=d6a8accdb5aadb9b']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['bce11030e68547a98d92fee944c96272081ac8b4e2294256a1ad02a4d86f9afe']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=bce11030e68547a9']::text[];
+  settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -2152,7 +2367,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN
@@ -2247,44 +2463,34 @@ DECLARE
   layout_tbl constant text := 'agent_analytics';
   layout_spec constant text := '{"v": 1,"schema": "public","table": "agent_analytics","always": false,"closed": false,"classes": [{"ops": "iud","columns": null,"when": [],"values": [{"column": "agent_id","lookup": null}],"edges": [{"cache": "agent_performance","holes": {"agent_id": 0},"via": null}]}]}';
   needed constant text[] := ARRAY['agent_id']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_agent_analytics_472572d3']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_agent_analytics_472572d3"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
--- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '250ms'
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
--- A query that was planned for a large statement would be compiled anew for every small one of the session.
-SET jit = 'off'
--- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
-SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -2310,13 +2516,76 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "agent_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1) AND pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] END AS tuples
+  FROM (SELECT "agent_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "agent_id" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text]] AS tuples
+  FROM (SELECT "agent_id" FROM pgevict_old) AS o
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(o."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7827135883180513747, 'agent_analytics', 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, n."agent_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "agent_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_new OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -2334,7 +2603,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id")::record *<> ROW(n."agent_id")::record THEN ARRAY[ARRAY['0'::text, o."agent_id"::text], ARRAY['0'::text, n."agent_id"::text]] ELSE ARRAY[ARRAY['0'::text, n."agent_id"::text]] END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."agent_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] END AS tuples
   FROM (SELECT "agent_id" FROM pgevict_old) AS o CROSS JOIN (SELECT "agent_id" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -2353,7 +2622,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::text, o."agent_id"::text]] AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text]] AS tuples
   FROM (SELECT "agent_id" FROM pgevict_old) AS o
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -2400,7 +2669,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7827135883180513747, 'agent_analytics', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -2426,10 +2695,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (7827135883180513747, 'agent_analytics', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -2468,7 +2736,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -2476,14 +2744,28 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'agent_analytics' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -2502,9 +2784,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['750de75a1f1f504aef5bf8a66cfddfe597ae25d645327944a5dcd8b7af58484e']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=750de75a1f1f504a']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['cdb5e60607a374d95c0f0259fac6c23e7c639593c467bf19bffe3abe65a377c8']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=cdb5e60607a374d9']::text[];
+  settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
   levels constant text[] := ARRAY['s', 's', 's', 's']::text[];
@@ -2560,7 +2842,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN
@@ -2655,44 +2938,34 @@ DECLARE
   layout_tbl constant text := 'pgevict.probe';
   layout_spec constant text := '{"v": 1,"schema": "pgevict","table": "probe","always": false,"closed": true,"classes": [{"ops": "u","columns": null,"when": [],"values": [{"column": "nonce","lookup": null}],"edges": [{"cache": "probe","holes": {"nonce": 0},"via": null}]}]}';
   needed constant text[] := ARRAY['nonce']::text[];
-  -- Functions, and per function: what makes it, the SHA-256 of its source, and the mark that `sql diff` compares.
+  -- Functions, and per function: what makes it, the SHA-256 of its source, the mark that `sql diff` compares, and what it pins, one a line.
   functions constant text[] := ARRAY['capture_probe_058f2f90']::text[];
   definitions constant text[] := ARRAY[$definition$CREATE OR REPLACE FUNCTION pgevict."capture_probe_058f2f90"() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
--- Whatever changes the text of a value is pinned; the rest keeps the caller's session out of the function.
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '250ms'
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
--- A query that was planned for a large statement would be compiled anew for every small one of the session.
-SET jit = 'off'
--- Rows of a lookup's parent that a policy would hide make an error (and so kind x) instead of a silent miss.
-SET row_security = 'off'
 AS $pgevict$
 #variable_conflict use_column
 -- The queries are static: a column that is dropped must not be found among the variables.
 DECLARE
-  pgevict_op "char";
-  pgevict_one boolean;
-  pgevict_count bigint;
-  pgevict_bytes bigint;
-  pgevict_array text[];
-  pgevict_classes text[];
-  pgevict_journal oid;
-  pgevict_written oid;
+  pgevict_op pg_catalog."char";
+  pgevict_one pg_catalog.bool;
+  pgevict_count pg_catalog.int8;
+  pgevict_bytes pg_catalog.int8;
+  pgevict_array pg_catalog.text[];
+  pgevict_classes pg_catalog.text[];
+  pgevict_journal pg_catalog.oid;
+  pgevict_written pg_catalog.oid;
   -- Whether the daemon sleeps; NULL while nobody has looked.
-  pgevict_ring boolean;
+  pgevict_ring pg_catalog.bool;
   -- Whether to look how large the journal is.
-  pgevict_look boolean;
-  pgevict_failure text;
+  pgevict_look pg_catalog.bool;
+  pgevict_failure pg_catalog.text;
+  -- hot
+  -- What the caller had set.
+  pgevict_kept pg_catalog.text[];
+  -- end hot
   -- Rows of at most 1000 tuples and about 64 kB; a class past 50000 tuples or with a value over 1 MiB goes whole.
-  pgevict_cut constant text := $sql$
+  pgevict_cut constant pg_catalog.text := $sql$
 WITH tuple AS MATERIALIZED (
   SELECT q.tuple, q.tuple[1]::integer AS class, octet_length(array_to_string(q.tuple, '')) AS size
   FROM (pgevict_tuples) AS q
@@ -2718,13 +2991,72 @@ WITH tuple AS MATERIALIZED (
 SELECT tableoid FROM whole UNION ALL SELECT tableoid FROM pieces LIMIT 1
 $sql$;
 BEGIN
+  -- hot
+  -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
+  -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
+  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::pg_catalog.text[] AS tuples) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_new LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      pgevict_op := 'u';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."nonce")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."nonce")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."nonce"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] END AS tuples
+  FROM (SELECT "nonce" FROM pgevict_old) AS o CROSS JOIN (SELECT "nonce" FROM pgevict_new) AS n
+  WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1) AND pg_catalog.pg_typeof(n."nonce") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[])) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+      pgevict_op := 'd';
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::pg_catalog.text[] AS tuples) AS q LIMIT 1;
+      IF pgevict_one IS NULL THEN
+        PERFORM FROM pgevict_old LIMIT 1;
+      END IF;
+    END IF;
+    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+      RETURN NULL;
+    END IF;
+    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+      -- What follows waits for a lock, but not for long.
+      LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3459564420998603401, 'pgevict.probe', 'r', pgevict_op, pgevict_array)
+      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
+      -- bell
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4);
+      -- end bell
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    pgevict_journal := NULL;
+    pgevict_look := NULL;
+  END;
+  IF pgevict_journal IS NULL THEN
+    pgevict_kept := ARRAY[
+      pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('timezone'),
+      pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'), pg_catalog.current_setting('bytea_output'),
+      pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('lc_monetary'),
+      pg_catalog.current_setting('quote_all_identifiers'), pg_catalog.current_setting('jit'), pg_catalog.current_setting('row_security')
+    ];
+    -- As the functions that have no short way pin them in their heads.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('lock_timeout', '250ms', true),
+      pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+      pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('bytea_output', 'hex', true),
+      pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('lc_monetary', 'C', true),
+      pg_catalog.set_config('quote_all_identifiers', 'off', true), pg_catalog.set_config('jit', 'off', true),
+      pg_catalog.set_config('row_security', 'off', true);
+  -- end hot
   BEGIN
     -- One row, as most statements change: one short query pairs its images and says what is to be written, NULL for
     -- nothing. Without an answer there are more rows, or none. The plans of all these queries are cached; large statements
     -- are planned for their size, and read only once.
     IF TG_OP = 'INSERT' THEN
       pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::text[] AS tuples) AS q;
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::pg_catalog.text[] AS tuples) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_new LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
@@ -2734,7 +3066,7 @@ BEGIN
       END IF;
     ELSIF TG_OP = 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."nonce")::record *<> ROW(n."nonce")::record THEN ARRAY[ARRAY['0'::text, o."nonce"::text], ARRAY['0'::text, n."nonce"::text]] ELSE ARRAY[ARRAY['0'::text, n."nonce"::text]] END AS tuples
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT CASE WHEN ROW(o."nonce")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."nonce")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."nonce"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] END AS tuples
   FROM (SELECT "nonce" FROM pgevict_old) AS o CROSS JOIN (SELECT "nonce" FROM pgevict_new) AS n
   WHERE NOT EXISTS (SELECT FROM pgevict_old OFFSET 1)) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
@@ -2753,7 +3085,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       END IF;
     ELSIF TG_OP = 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::text[] AS tuples) AS q;
+      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (SELECT NULL::pg_catalog.text[] AS tuples) AS q;
       IF pgevict_one IS NULL OR pg_column_size(pgevict_array) > 65536 THEN
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
@@ -2780,7 +3112,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3459564420998603401, 'pgevict.probe', 'r', pgevict_op, pgevict_array)
       -- A prime, so that no habit of the application keeps step with it.
       RETURNING mod(seq, 251) = 0 INTO pgevict_look;
-      pgevict_journal := '"pgevict".journal'::regclass;
+      pgevict_journal := '"pgevict".journal'::pg_catalog.regclass;
     END IF;
     -- bell
     -- The last thing in this block, so that no error takes it back without the row: a second subtransaction would cost
@@ -2806,10 +3138,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
         PERFORM FROM pgevict_old LIMIT 1;
       END IF;
       IF NOT FOUND AND TG_OP <> 'TRUNCATE' THEN
-        RETURN NULL;
-      END IF;
+        pgevict_look := NULL;
       -- A lock is waited for once more, not once a class.
-      IF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
+      ELSIF TG_OP = 'TRUNCATE' OR SQLSTATE = '55P03' THEN
         INSERT INTO pgevict.journal (layout, tbl, kind, op, note)
         VALUES (3459564420998603401, 'pgevict.probe', 'x', pgevict_op, left(pgevict_failure, 200)) RETURNING tableoid INTO pgevict_journal;
       ELSE
@@ -2836,7 +3167,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
     EXCEPTION WHEN OTHERS THEN
       pgevict_failure := SQLERRM;
       BEGIN
-        PERFORM nextval('"pgevict".lost'::regclass);
+        PERFORM nextval('"pgevict".lost'::pg_catalog.regclass);
       EXCEPTION WHEN OTHERS THEN
         -- A missing counter is itself what the daemon notices.
         NULL;
@@ -2844,14 +3175,28 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
       RAISE WARNING USING MESSAGE = 'pgevict: a change of ' || 'pgevict.probe' || ' was not captured, its caches will be flushed: ' || pgevict_failure;
     END;
   END;
+  -- hot
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', pgevict_kept[2], true), pg_catalog.set_config('timezone', pgevict_kept[3], true),
+        pg_catalog.set_config('datestyle', pgevict_kept[4], true), pg_catalog.set_config('intervalstyle', pgevict_kept[5], true),
+        pg_catalog.set_config('bytea_output', pgevict_kept[6], true), pg_catalog.set_config('extra_float_digits', pgevict_kept[7], true),
+        pg_catalog.set_config('lc_monetary', pgevict_kept[8], true), pg_catalog.set_config('quote_all_identifiers', pgevict_kept[9], true),
+        pg_catalog.set_config('jit', pgevict_kept[10], true), pg_catalog.set_config('row_security', pgevict_kept[11], true),
+        pg_catalog.set_config('search_path', pgevict_kept[1], true);
+    EXCEPTION WHEN OTHERS THEN
+      -- They end with the transaction.
+      NULL;
+    END;
+  END IF;
+  -- end hot
   -- bell
   -- After the protected block, so that an error of layer 1 does not take the ring with it. A ring that fails is made
   -- good by the daemon's slow poll. A prepared transaction may not notify, and a queue that fills would one day fail commits.
   IF pgevict_journal IS NOT NULL AND pgevict_ring IS NOT FALSE THEN
     BEGIN
-      IF pgevict_ring OR NOT pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::integer) THEN
-        IF current_setting('max_prepared_transactions')::integer = 0 AND pg_notification_queue_usage() < 0.1 THEN
-          PERFORM pg_notify('pgevict', '');
+      IF pgevict_ring OR NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885431413, pgevict_journal::pg_catalog.int4) THEN
+        IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
+          PERFORM pg_catalog.pg_notify('pgevict', '');
         END IF;
       END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -2870,9 +3215,9 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['cd8489e1daaa9f8e735a647b771e5ba38d613105fbac2110d4af2a9c9ee7db7d']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=cd8489e1daaa9f8e']::text[];
-  settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp', 'lock_timeout=250ms', 'TimeZone=UTC', 'DateStyle=ISO, YMD', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C', 'quote_all_identifiers=off', 'jit=off', 'row_security=off']::text[];
+  hashes constant text[] := ARRAY['5f6ce5f4cfef86cbb312e4ed1db1e413c183acbc81e788ccd838a8ce4be67c76']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=5f6ce5f4cfef86cb']::text[];
+  settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['u']::text[];
   levels constant text[] := ARRAY['s']::text[];
@@ -2928,7 +3273,8 @@ BEGIN
   FOR i IN 1 .. pg_catalog.array_length(functions, 1) LOOP
     IF NOT EXISTS (
       SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef AND p.proconfig = settings
+      WHERE n.nspname = ns AND p.proname = functions[i] AND p.pronargs = 0 AND p.prosecdef
+        AND coalesce(pg_catalog.array_to_string(p.proconfig, E'\n'), '') = settings[i]
         AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') = hashes[i]
         AND pg_catalog.obj_description(p.oid, 'pg_proc') = marks[i]
     ) THEN

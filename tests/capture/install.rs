@@ -143,7 +143,7 @@ fn every_kind_of_harm_is_drift_and_is_mended() {
             "CREATE OR REPLACE TRIGGER zz_pgevict_i AFTER INSERT ON calls FOR EACH STATEMENT EXECUTE FUNCTION suppress_redundant_updates_trigger()".to_owned(),
             "trigger zz_pgevict_i on public.calls calls \"pg_catalog\".\"suppress_redundant_updates_trigger\"",
         ),
-        (format!("ALTER FUNCTION {function} RESET lock_timeout"), "has other settings"),
+        (format!("ALTER FUNCTION {function} SET search_path = public"), "has other settings"),
         (format!("ALTER FUNCTION {function} SECURITY INVOKER"), "has other settings"),
         (
             "DO $x$ BEGIN EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname LIKE 'capture_calls%')), 'pgevict_count BETWEEN 1 AND', 'pgevict_count BETWEEN 2 AND'); END $x$".to_owned(),

@@ -3,15 +3,15 @@
 use super::query::{Images, one_row, tuples};
 use super::{Facts, Settings, Uncompilable};
 use crate::config::model::{Bell, Delivery, OnError, Op, TableName};
-use crate::rules::layout::{Layout, VERSION};
+use crate::rules::layout::{Layout, Source, VERSION};
 use crate::rules::sql::{ident, literal};
 use sha2::Digest as _;
 
 /// First key of the bell's advisory lock; the second is the journal's oid. The ASCII of `pafu`; any number would do.
 pub const BELL_LOCK: i32 = 1_885_431_413;
 
-/// What a capture function pins, as `pg_proc.proconfig` shows it.
-pub const SETTINGS: [&str; 11] = [
+/// What a capture function without a short way pins in its head, as `pg_proc.proconfig` shows it.
+const SETTINGS: [&str; 11] = [
     "search_path=pg_catalog, pg_temp",
     "lock_timeout=250ms",
     "TimeZone=UTC",
@@ -69,6 +69,8 @@ pub struct Function {
     pub hash: String,
     /// The comment that it must carry.
     pub mark: String,
+    /// What it pins in its head, as `pg_proc.proconfig` shows it. Nothing: it pins only where the short way does not do (`sql/capture.sql`).
+    pub settings: &'static [&'static str],
 }
 
 /// The whole capture of one table.
@@ -149,6 +151,9 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let mut fast = Vec::new();
     // The expression of a virtual column names columns that nobody here knows: only all of them will do.
     let dynamic = facts.virtual_columns.get(&layout.table).is_some_and(|v| !v.is_empty());
+    // A parent is read under `row_security = off` and a `lock_timeout`, which have to be pinned; nor is it known what the expression of a virtual column names.
+    let lookups = layout.classes.iter().flat_map(|c| &c.values).any(|v| matches!(v, Source::Lookup { .. }));
+    let hot = settings.delivery == Delivery::Journal && level == Level::Statement && !dynamic && !lookups;
     for op in dml {
         let query = tuples(layout, facts, op, &all, images)?;
         let fixed = match level {
@@ -177,6 +182,7 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     if settings.bell == Bell::Never {
         sql = without(&sql, "-- bell", "-- end bell");
     }
+    sql = if hot { without(&sql, "-- settings", "-- end settings") } else { without(&sql, "-- hot", "-- end hot") };
     sql = if row {
         without(&sql, "-- statement level", "-- end statement level")
     } else {
@@ -203,8 +209,8 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
         ("__all_classes__", format!("ARRAY[{}]::integer[]", indices.join(", "))),
         ("__counter__", literal(&format!("pgevict.rows_{}", suffix(&layout.table)))),
         ("__seen__", literal(&format!("pgevict.seen_{}", suffix(&layout.table)))),
-        ("__lost__", format!("{}::regclass", literal(&format!("{schema}.lost")))),
-        ("__journal__", format!("{}::regclass", literal(&format!("{schema}.journal")))),
+        ("__lost__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.lost")))),
+        ("__journal__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.journal")))),
         ("__channel__", literal(&settings.channel)),
         ("__table__", literal(&layout.table.to_string())),
     ] {
@@ -213,14 +219,16 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let mut values: Vec<(&str, String)> =
         vec![("__everything__", close(everything)), ("__by_class__", close(by_class))];
     for (op, query) in fast {
-        let one = if row { None } else { one_row(layout, facts, op)? };
-        let one = one.unwrap_or_else(|| "SELECT NULL::text[] AS tuples".to_owned());
-        let tokens = match op {
-            Op::Insert => ["TABLE __insert__", "TABLE __insert_one__"],
-            Op::Update => ["TABLE __update__", "TABLE __update_one__"],
-            _ => ["TABLE __delete__", "TABLE __delete_one__"],
+        let one = |plain| -> Result<String, Uncompilable> {
+            let query = if row { None } else { one_row(layout, facts, op, plain)? };
+            Ok(query.unwrap_or_else(|| "SELECT NULL::pg_catalog.text[] AS tuples".to_owned()))
         };
-        values.extend(tokens.into_iter().zip([query, one]));
+        let tokens = match op {
+            Op::Insert => ["TABLE __insert__", "TABLE __insert_one__", "TABLE __insert_hot__"],
+            Op::Update => ["TABLE __update__", "TABLE __update_one__", "TABLE __update_hot__"],
+            _ => ["TABLE __delete__", "TABLE __delete_one__", "TABLE __delete_hot__"],
+        };
+        values.extend(tokens.into_iter().zip([query, one(false)?, one(true)?]));
     }
     let sql = fill(&sql, &values);
 
@@ -229,7 +237,13 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
     let hash = sha256(&source);
     let mark =
         format!("pgevict capture {VERSION} layout={} table={} source={}", layout.id(), layout.table, &hash[..16]);
-    Ok(Function { name, definition: format!("{head}{}", dollar("pgevict", &source)), hash, mark })
+    Ok(Function {
+        name,
+        definition: format!("{head}{}", dollar("pgevict", &source)),
+        hash,
+        mark,
+        settings: if hot { &[] } else { &SETTINGS },
+    })
 }
 
 /// Replaces tokens in one pass, so that no value is searched for the next token.

@@ -1,6 +1,6 @@
 //! The statements of `sql up` and `sql down`.
 
-use super::function::{Capture, SETTINGS, dollar, fill, in_schema, uncommented};
+use super::function::{Capture, dollar, fill, in_schema, uncommented};
 use super::{Facts, Settings, Uncompilable, compile};
 use crate::config::model::Delivery;
 use crate::rules::layout::Layout;
@@ -93,7 +93,7 @@ pub fn table(capture: &Capture, settings: &Settings) -> Step {
             ("__definitions__", format!("ARRAY[{}]::text[]", definitions.join(", "))),
             ("__hashes__", texts(of(&|f| f.hash.clone()))),
             ("__marks__", texts(of(&|f| f.mark.clone()))),
-            ("__settings__", texts(SETTINGS.map(str::to_owned).to_vec())),
+            ("__settings__", texts(of(&|f| f.settings.join("\n")))),
             ("__letters__", on(&|t| t.op.letter().to_string())),
             ("__levels__", on(&|t| t.level.letter().to_string())),
             ("__callees__", on(&|t| t.function.clone())),

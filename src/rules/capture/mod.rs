@@ -8,7 +8,7 @@ mod function;
 mod migration;
 mod query;
 
-pub use function::{BELL_LOCK, Capture, Function, Level, SETTINGS, Trigger, compile, function_name};
+pub use function::{BELL_LOCK, Capture, Function, Level, Trigger, compile, function_name};
 pub use migration::{
     Step, bury_source, down, leftovers, relief_source, retire_source, schema, script, table, token_source, up,
 };

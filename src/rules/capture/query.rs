@@ -84,9 +84,10 @@ pub(super) fn tuples(
 }
 
 /// The query for a statement of `op` that changed one row, see [`one_row`](mod@one_row); None where no class fires for it.
-pub(super) fn one_row(layout: &Layout, facts: &Facts, op: Op) -> Result<Option<String>, Uncompilable> {
+/// `plain`: no answer either where a value's text depends on the session's settings.
+pub(super) fn one_row(layout: &Layout, facts: &Facts, op: Op, plain: bool) -> Result<Option<String>, Uncompilable> {
     let all: Vec<usize> = (0..layout.classes.len()).collect();
-    Ok(compiler(layout, facts, op, &all, Images::Tables)?.map(|c| c.one_row(op)))
+    Ok(compiler(layout, facts, op, &all, Images::Tables)?.map(|c| c.one_row(op, plain)))
 }
 
 fn compiler<'a>(

@@ -2,7 +2,7 @@
 
 use super::{Captured, Found, FoundRelation, Installed, facts_of, read};
 use crate::config::model::{Config, Op, TableName};
-use crate::rules::capture::{self, Capture, Facts, Level, SETTINGS, Settings, Trigger, compile};
+use crate::rules::capture::{self, Capture, Facts, Level, Settings, Trigger, compile};
 use crate::rules::layout::{Class, Layout, layouts};
 use crate::rules::probe;
 use crate::rules::sql::ident;
@@ -225,22 +225,18 @@ impl Context<'_> {
                 serving = None;
                 continue;
             };
-            let config = there.config.as_deref().unwrap_or_default();
-            let pinned =
-                there.definer && config.len() == SETTINGS.len() && config.iter().zip(SETTINGS).all(|(a, b)| a == b);
-            if !pinned {
-                differences.push((object, "has other settings".into()));
-                serving = None;
-            } else if there.hash == function.hash && there.mark == function.mark {
+            if there.hash == function.hash && there.mark == function.mark && there.pins(function.settings) {
                 continue;
-            } else if let Some(old) = self.older_intact(there, function.name.starts_with("capture_row_")) {
+            }
+            if let Some(old) = self.older_intact(there, function.name.starts_with("capture_row_")) {
                 differences.push((
                     object,
                     format!("writes layout {}, the configuration wants {}", old.id(), capture.layout.id()),
                 ));
                 serving = serving.map(|_| old);
             } else {
-                differences.push((object, "has another body".into()));
+                let same = there.hash == function.hash && there.mark == function.mark;
+                differences.push((object, if same { "has other settings" } else { "has another body" }.into()));
                 serving = None;
             }
         }
@@ -252,7 +248,11 @@ impl Context<'_> {
         let compiled = compile(layout, self.settings, self.facts).ok()?;
         let level = if row { Level::Row } else { Level::Statement };
         let name = capture::function_name(&layout.table, level);
-        compiled.functions.iter().any(|f| f.name == name && f.hash == there.hash).then(|| layout.clone())
+        compiled
+            .functions
+            .iter()
+            .any(|f| f.name == name && f.hash == there.hash && there.pins(f.settings))
+            .then(|| layout.clone())
     }
 }
 

@@ -89,6 +89,11 @@ impl Captured {
     fn layout(&self) -> Option<i64> {
         self.mark.split(' ').find_map(|word| word.strip_prefix("layout=")).and_then(|id| id.parse().ok())
     }
+
+    /// Whether it runs as its owner, with these settings pinned and no others.
+    fn pins(&self, settings: &[&str]) -> bool {
+        self.definer && self.config.as_deref().unwrap_or_default().iter().eq(settings.iter())
+    }
 }
 
 /// What the compiler needs to know about `tables`; the session's `search_path` must be `pg_catalog`, so that

@@ -2,6 +2,9 @@
 //!
 //! No row numbers, no CTE, no `DISTINCT`: old and new image are simply joined, and the tuples are one array expression.
 //! It costs about a third of the general query, which everything else is left to: more rows, none, large values.
+//!
+//! Its first run has nothing pinned, since pinning costs more than the query does. So every name says whose it is (what is called runs as the
+//! function's owner, and the caller chooses the `search_path`), and it answers only where all values have types whose text no setting changes.
 
 use super::{Compiler, PLPGSQL};
 use crate::config::model::Op;
@@ -9,10 +12,14 @@ use crate::rules::layout::{Class, Source};
 use crate::rules::sql::{ident, literal};
 use std::collections::BTreeSet;
 
+/// Types whose text is the same under all settings: boolean, "char", name, the integers, text, oid, json, macaddr, inet, bpchar, varchar, numeric, uuid,
+/// jsonb. (src/include/catalog/pg_type.dat of PostgreSQL; built-in types keep their oids.)
+const PLAIN: &str = "16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802";
+
 impl Compiler<'_> {
     /// Yields one column `tuples text[]`, two-dimensional: a row where the statement changed exactly one, NULL where that
-    /// one concerns no class; no row otherwise.
-    pub(super) fn one_row(&self, op: Op) -> String {
+    /// one concerns no class; no row otherwise. `plain`: none either where a value's text depends on settings.
+    pub(super) fn one_row(&self, op: Op, plain: bool) -> String {
         let images: &[(&str, bool)] = match op {
             Op::Insert => &[("n", false)],
             Op::Delete => &[("o", true)],
@@ -50,11 +57,27 @@ impl Compiler<'_> {
                 None => array,
             });
         }
+        // Asked once a statement and column; a column that changes its type changes the answer with the next statement.
+        let texts: BTreeSet<&str> = self
+            .classes
+            .iter()
+            .flat_map(|(_, c)| c.values.iter().map(Source::own_column).chain(c.when.iter().map(|w| w.column.as_str())))
+            .collect();
+        let types: String = texts
+            .iter()
+            .filter(|_| plain)
+            .map(|c| {
+                format!(
+                    " AND pg_catalog.pg_typeof({last}.{}) OPERATOR(pg_catalog.=) ANY ('{{{PLAIN}}}'::pg_catalog.oid[])",
+                    ident(c)
+                )
+            })
+            .collect();
         // Concatenation takes NULL for nothing. Whatever was updated has an old image, so that one is counted; the
         // condition is uncorrelated: the plan asks it once, before anything is joined.
         format!(
-            "SELECT {} AS tuples\n  FROM {}{lookups}\n  WHERE NOT EXISTS (SELECT FROM {} OFFSET 1)",
-            parts.join("\n    || "),
+            "SELECT {} AS tuples\n  FROM {}{lookups}\n  WHERE NOT EXISTS (SELECT FROM {} OFFSET 1){types}",
+            parts.join("\n    OPERATOR(pg_catalog.||) "),
             from.join(" CROSS JOIN "),
             transition_table(images[0].1)
         )
@@ -101,14 +124,14 @@ impl Compiler<'_> {
         let array = |name: String, mut values: Vec<String>| {
             values.resize(self.layout.width(), "NULL".to_owned());
             let elements: String = values.iter().map(|v| format!(", {v}")).collect();
-            format!("ARRAY['{name}'::text{elements}]")
+            format!("ARRAY['{name}'::pg_catalog.text{elements}]")
         };
         let value = |source: &Source| match source {
-            Source::Column(c) => format!("{alias}.{}::text", ident(c)),
+            Source::Column(c) => format!("{alias}.{}::pg_catalog.text", ident(c)),
             Source::Lookup { take, .. } => {
                 let (w, walk) = self.walk(source);
                 let t = walk.takes.iter().position(|x| x == take).unwrap_or_default();
-                format!("{alias}l{w}.t{t}::text")
+                format!("{alias}l{w}.t{t}::pg_catalog.text")
             }
         };
         let found = array(class.to_string(), what.values.iter().map(value).collect());
@@ -147,7 +170,7 @@ fn concerns(class: &Class, images: &[(&str, bool)]) -> Option<String> {
             let one = |w: &crate::config::model::When| {
                 let values: Vec<String> = w.values.iter().map(|v| literal(v)).collect();
                 // Collation "C": under a nondeterministic one `a` and `A` would be one value.
-                format!("{alias}.{}::text COLLATE \"C\" = ANY (ARRAY[{}]::text[])", ident(&w.column), values.join(", "))
+                format!("{alias}.{}::pg_catalog.text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[])", ident(&w.column), values.join(", "))
             };
             format!("({})", class.when.iter().map(one).collect::<Vec<_>>().join(" AND "))
         })
@@ -163,7 +186,7 @@ fn concerns(class: &Class, images: &[(&str, bool)]) -> Option<String> {
 fn differ(columns: &BTreeSet<&str>) -> String {
     let row = |alias: &str| {
         let columns: Vec<String> = columns.iter().map(|c| format!("{alias}.{}", ident(c))).collect();
-        format!("ROW({})::record", columns.join(", "))
+        format!("ROW({})::pg_catalog.record", columns.join(", "))
     };
-    format!("{} *<> {}", row("o"), row("n"))
+    format!("{} OPERATOR(pg_catalog.*<>) {}", row("o"), row("n"))
 }
