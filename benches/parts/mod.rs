@@ -8,6 +8,7 @@ mod latency;
 mod loaded;
 mod patterns;
 mod scaling;
+mod trigger;
 mod writers;
 
 use crate::report::Section;
@@ -17,8 +18,9 @@ pub(crate) struct Part {
     pub(crate) run: fn() -> Section,
 }
 
-pub(crate) const ALL: [Part; 9] = [
+pub(crate) const ALL: [Part; 10] = [
     Part { name: "writers", run: writers::run },
+    Part { name: "trigger", run: trigger::run },
     Part { name: "bulk", run: bulk::run },
     Part { name: "latency", run: latency::run },
     Part { name: "loaded", run: loaded::run },
