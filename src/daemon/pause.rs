@@ -90,8 +90,12 @@ impl Live<'_> {
         self.position.vouch(false);
         // A probe would have to be delivered.
         self.probe = Prober::new(&self.config, now);
-        if now >= self.next_heartbeat {
+        let greets = self.trust.earned(self.ledger.settled(), now) && self.trust.is_silent();
+        if now >= self.next_heartbeat || greets {
             self.position.heartbeat().await.map_err(|f| self.fault(f))?;
+            if greets {
+                self.trust.greetings().into_iter().for_each(|o| self.context.observer.report(o));
+            }
             self.next_heartbeat = Instant::now() + HEARTBEAT;
             self.warmer.tell();
         }

@@ -6,6 +6,7 @@ pub mod coverage;
 pub mod debounce;
 pub mod fork;
 pub mod heat;
+pub mod hours;
 pub mod index;
 pub mod ledger;
 pub mod paging;

@@ -107,6 +107,29 @@ fn notify_delivery_cannot_be_paused_because_it_has_nothing_to_come_back_to() {
     assert_eq!(w.pgevict(&["resume"]).exits(0).out, "delivery was not paused");
 }
 
+#[test]
+fn a_session_that_begins_under_a_pause_stands_still_too() {
+    let w = world();
+    w.fill(&["user:1"]);
+    w.pgevict(&["pause"]).exits(0);
+    w.sql("UPDATE users SET name = 'new' WHERE id = 1");
+    let mark = w.mark();
+    w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgevict' AND datname = current_database()");
+    w.wait_line(mark, &["PostgreSQL down"]);
+    w.wait_line(mark, &["PostgreSQL connected"]);
+    for _ in 0..3 {
+        heartbeat(&w);
+    }
+    assert!(w.missing().is_empty(), "the new session delivers");
+    let reasons = w.pgevict(&["ready", "-o", "json"]).exits(1).json()["reasons"].clone();
+    assert!(reasons.as_array().unwrap().iter().any(|r| r["condition"] == "paused"), "{reasons}");
+    assert!(!reasons.to_string().contains("_down"), "both servers are there: {reasons}");
+    let mark = w.mark();
+    w.pgevict(&["resume"]).exits(0);
+    w.wait_line(mark, &["evict users.update", "user:1 deleted"]);
+    w.wait_ready();
+}
+
 /// The record that a waiting daemon watches is written all the same: a leader that was paused is not one that is frozen.
 #[test]
 fn a_paused_leader_keeps_the_lead() {

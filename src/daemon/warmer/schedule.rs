@@ -7,10 +7,10 @@ use super::hand::absent;
 use super::{Engine, Shared, Store, Task, Warmer};
 use crate::config::model::{Mode, Quiet};
 use crate::flow::heat::STARTUP;
+use crate::flow::hours::{Hours, Turn};
 use crate::flow::warm::{BATCH, Want};
 use crate::observe::event::{Observation, Scheduled};
 use crate::rules::binding::Binding;
-use crate::rules::schedule::Round;
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,16 +28,13 @@ const AGAIN: Duration = Duration::from_secs(60);
 const OPS: Duration = Duration::from_secs(1);
 
 /// A cache with quiet hours.
-struct Hours {
+struct Filling {
     shared: Arc<Shared>,
     cache: usize,
     quiet: Quiet,
-    /// The window that is filled, or was last.
-    round: Option<Round>,
-    /// All of it has been looked at.
-    done: bool,
-    /// What is left of it; None: not asked yet.
-    left: Option<VecDeque<(Vec<u8>, Binding)>>,
+    hours: Hours,
+    /// What is left of the window that is filled.
+    left: VecDeque<(Vec<u8>, Binding)>,
     /// What was absent a moment ago, and is handed over next.
     absent: VecDeque<(Vec<u8>, Binding)>,
     /// The query failed: not before then.
@@ -56,13 +53,12 @@ impl Warmer {
                 let Some(warm) = of.warm.as_ref().filter(|w| shared.by.makes(w)) else { continue };
                 if let Some(quiet) = warm.schedule.clone() {
                     let shared = shared.clone();
-                    all.push(Hours {
+                    all.push(Filling {
                         shared,
                         cache,
                         quiet,
-                        round: None,
-                        done: false,
-                        left: None,
+                        hours: Hours::default(),
+                        left: VecDeque::new(),
                         absent: VecDeque::new(),
                         not_before: None,
                         calm: None,
@@ -76,46 +72,44 @@ impl Warmer {
     }
 }
 
-async fn keep(store: Arc<Store>, mut all: Vec<Hours>) {
+async fn keep(store: Arc<Store>, mut all: Vec<Filling>) {
     loop {
         let mut busy = false;
-        for hours in &mut all {
-            busy |= hours.turn(&store, Timestamp::now()).await;
+        for one in &mut all {
+            busy |= one.turn(&store, Timestamp::now()).await;
         }
         tokio::time::sleep(if busy { SOON } else { TURN }).await;
     }
 }
 
-impl Hours {
+impl Filling {
     /// Does what the hour allows; says whether there is more to do soon.
     async fn turn(&mut self, store: &Store, now: Timestamp) -> bool {
-        let Some(round) = self.quiet.schedule.at(now) else {
-            if let Some(left) = self.left.take().map(|left| left.len() + self.absent.len()).filter(|left| *left > 0) {
-                // The same window may open again, where the clock is set back: then it is begun anew.
-                self.round = None;
-                self.tell(Scheduled::Closed, left);
+        let turn = self.hours.turn(self.quiet.schedule.at(now));
+        match turn {
+            Turn::Rest => return false,
+            Turn::Closed => {
+                self.tell(Scheduled::Closed, self.left.len() + self.absent.len());
+                self.left.clear();
+                self.absent.clear();
+                self.not_before = None;
+                return true;
             }
-            self.absent.clear();
-            return false;
-        };
-        if self.round != Some(round) {
-            (self.round, self.left) = (Some(round), None);
-            self.absent.clear();
-            self.not_before = None;
-            self.done = false;
+            Turn::Name | Turn::Fill => {}
         }
-        if self.done || self.shared.is_paused() || !self.is_calm(store).await {
+        if self.shared.is_paused() || !self.is_calm(store).await {
             return false;
         }
-        if self.left.is_none() && !self.name(store).await {
+        if turn == Turn::Name && !self.name(store).await {
             return false;
         }
         self.hand_over(store).await;
-        self.done = self.absent.is_empty() && self.left.as_ref().is_none_or(VecDeque::is_empty);
-        if self.done {
+        let over = self.absent.is_empty() && self.left.is_empty();
+        if over {
+            self.hours.done();
             self.tell(Scheduled::Done, 0);
         }
-        !self.done
+        !over
     }
 
     /// Asks which keys; says whether that worked.
@@ -127,7 +121,8 @@ impl Hours {
         match store.named_by(cache, &self.quiet.query).await {
             Ok(keys) => {
                 self.tell(Scheduled::Begun, keys.len());
-                self.left = Some(keys.into());
+                self.left = keys.into();
+                self.hours.asked();
                 true
             }
             Err(why) => {
@@ -155,13 +150,12 @@ impl Hours {
     /// Hands over some keys that are absent, as many as are soon asked for.
     async fn hand_over(&mut self, store: &Store) {
         let (shared, cache) = (&self.shared, self.cache);
-        let Some(left) = &mut self.left else { return };
         let warm = shared.config.caches[cache].warm.as_ref();
         let each = if warm.and_then(|w| w.query()).is_some_and(|q| q.batch.is_some()) { BATCH } else { 1 };
         let room = 2 * each * shared.config.warm.concurrency;
         let free = room.min(shared.config.warm.queue / 2).max(1).saturating_sub(shared.warming().waiting());
         if free > 0 && self.absent.is_empty() {
-            let some: Vec<_> = left.drain(..left.len().min(LOOK)).collect();
+            let some: Vec<_> = self.left.drain(..self.left.len().min(LOOK)).collect();
             let there = absent(store, shared, cache, &some).await;
             self.absent.extend(some.into_iter().zip(there).filter(|(_, absent)| *absent).map(|(key, _)| key));
         }
