@@ -9,6 +9,7 @@ mod loaded;
 mod patterns;
 mod scaling;
 mod trigger;
+mod warming;
 mod writers;
 
 use crate::report::Section;
@@ -18,7 +19,7 @@ pub(crate) struct Part {
     pub(crate) run: fn() -> Section,
 }
 
-pub(crate) const ALL: [Part; 10] = [
+pub(crate) const ALL: [Part; 11] = [
     Part { name: "writers", run: writers::run },
     Part { name: "trigger", run: trigger::run },
     Part { name: "bulk", run: bulk::run },
@@ -28,6 +29,7 @@ pub(crate) const ALL: [Part; 10] = [
     Part { name: "patterns", run: patterns::run },
     Part { name: "bystander", run: bystander::run },
     Part { name: "footprint", run: footprint::run },
+    Part { name: "warming", run: warming::run },
     Part { name: "scaling", run: scaling::run },
 ];
 

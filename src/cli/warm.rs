@@ -9,6 +9,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Arguments of `pgevict warm`.
 #[derive(Debug, clap::Args)]
@@ -89,7 +90,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
         if args.dry_run {
             return dry_run(&keys, common.output);
         }
-        let mut tally = Tally { all: keys.len(), ..Tally::default() };
+        let mut tally = Tally { all: keys.len(), begun: Some(Instant::now()), ..Tally::default() };
         hand.warm(keys, args.all && !args.force, |told| tally.told(told, common.output)).await;
         tally.end(common.output)
     })
@@ -110,11 +111,23 @@ fn dry_run(keys: &[(Vec<u8>, Binding)], output: Output) -> Exit {
     Exit::Done
 }
 
+/// How far it is, and how long it will take if it goes on like this.
+fn bar(done: usize, all: usize, took: Duration) -> String {
+    let filled = (done * 30).checked_div(all).unwrap_or(30);
+    let left = took.as_secs_f64() / done.max(1) as f64 * all.saturating_sub(done) as f64;
+    let left = match left.round() as u64 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    };
+    format!("[{:30}] {done}/{all}, {left} left", "#".repeat(filled))
+}
+
 /// What became of the keys.
 #[derive(Debug, Default)]
 struct Tally {
     all: usize,
     done: usize,
+    begun: Option<Instant>,
     by: BTreeMap<WarmOutcome, u64>,
 }
 
@@ -142,8 +155,8 @@ impl Tally {
         }
         if terminal && self.all > 1 {
             // The result stands on stdout; this line is gone when it does.
-            let filled = (self.done * 30).checked_div(self.all).unwrap_or(30);
-            eprint!("{clear}[{:30}] {}/{}", "#".repeat(filled), self.done, self.all);
+            let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+            eprint!("{clear}{}", bar(self.done, self.all, took));
             if self.done == self.all {
                 eprint!("{clear}");
             }
@@ -166,5 +179,19 @@ impl Tally {
         }
         let unwell = of(WarmOutcome::Refused) + of(WarmOutcome::Failed) + of(WarmOutcome::Dropped);
         if unwell > 0 { Exit::No } else { Exit::Done }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_how_far_it_is_and_how_long_it_will_take() {
+        let seconds = Duration::from_secs;
+        assert_eq!(bar(1, 3, seconds(5)), "[##########                    ] 1/3, 10 s left");
+        assert_eq!(bar(50, 100_000, seconds(1)), "[                              ] 50/100000, 34 min left");
+        assert_eq!(bar(3, 3, seconds(9)), "[##############################] 3/3, 0 s left");
+        assert!(bar(0, 0, seconds(0)).ends_with("0/0, 0 s left"));
     }
 }

@@ -72,8 +72,16 @@ const MUTANTS: [(&str, &str, Catcher); 23] = [
         "what the key index knows outlives its session and a roll-back of Redis (B8)",
         Test("e2e", "index::what_a_roll_back_brings_back_is_found_again"),
     ),
-    ("warm-plain-set", "what is warmed is stored by a plain SET", Storm(&["reload"], 0)),
-    ("warm-refused-stored", "what the fill contract refuses is stored all the same", Storm(&["reload"], 0)),
+    (
+        "warm-plain-set",
+        "what is warmed is stored by a plain SET",
+        Test("e2e", "warm::a_value_that_a_change_has_overtaken_is_refused_and_read_again"),
+    ),
+    (
+        "warm-refused-stored",
+        "what the fill contract refuses is stored all the same",
+        Test("e2e", "warm::a_value_that_a_change_has_overtaken_is_refused_and_read_again"),
+    ),
     (
         "warm-token-late",
         "the token of a warmed value is taken after the query, not with it",
