@@ -117,7 +117,7 @@ fn waiting(template: &str, from: u32, to: u32) -> String {
 }
 
 /// The session that reads the journal: it holds the leader's lock.
-fn reader(db: &Db) -> u32 {
+pub(super) fn reader(db: &Db) -> u32 {
     let ask = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 'pgevict.layout'::regclass AND granted LIMIT 1";
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

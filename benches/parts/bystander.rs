@@ -1,10 +1,11 @@
 //! What others feel who use the same Redis: a client that GETs, and those that SET keys of which pgevict is told.
 
+use super::backlog::reader;
 use super::patterns::{CONFIG, fill, schema};
 use crate::numbers::{factor, figure, median, median_ratio, percentile};
 use crate::report::Section;
 use crate::stage::pgbench::Pgbench;
-use crate::stage::{Db, Resp, Site, address, postgres, redis};
+use crate::stage::{Db, Resp, Site, address, postgres, process, redis};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,50 @@ impl Bystander {
     }
 }
 
+/// Takes as much processor time as it is told, in slices of a fraction of a millisecond, and touches nothing else.
+struct Burner {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How long a slice takes where nobody disturbs it.
+fn slice() -> Duration {
+    let begun = Instant::now();
+    (0..20_000_u64).for_each(|n| {
+        std::hint::black_box(n.wrapping_mul(n));
+    });
+    begun.elapsed()
+}
+
+impl Burner {
+    /// `cores`: processor time for each second, on two threads.
+    fn start(cores: f64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        // By count and not by the clock: who is interrupted has burnt nothing meanwhile.
+        let one = (0..200).map(|_| slice()).min().unwrap_or_default().as_secs_f64();
+        let burn = move |told: Arc<AtomicBool>| {
+            let (begun, mut burnt) = (Instant::now(), 0.0);
+            while !told.load(Ordering::Relaxed) {
+                while burnt < begun.elapsed().as_secs_f64() * cores / 2.0 {
+                    slice();
+                    burnt += one;
+                }
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        };
+        let thread = |_| {
+            let told = Arc::clone(&stop);
+            std::thread::spawn(move || burn(told))
+        };
+        Self { threads: [0, 1].map(thread).into(), stop }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|t| t.join().expect("the burner lives"));
+    }
+}
+
 pub(super) fn run() -> Section {
     let (postgres, server) = (postgres(), redis());
     let address = address(&server);
@@ -64,16 +109,34 @@ pub(super) fn run() -> Section {
     redis.ask(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
 
     let writers = Pgbench::new(&format!("\\set id random(1, {USERS})\nUPDATE users SET n = n + 1 WHERE id = :id;\n"));
-    let (mut storm, mut flush) = ([vec![], vec![]], [vec![], vec![]]);
+    let (mut storm, mut flush) = ([vec![], vec![], vec![]], [vec![], vec![]]);
+    let redis_pid: u32 = redis.info("server", "process_id").parse().expect("a pid");
+    let (session, postmaster) = (reader(&site.db), process::parent(site.db.pid()));
+    // What all of it takes but for pgbench, which does the same each time. Sessions count when they are buried.
+    let spent = |all: bool| {
+        std::thread::sleep(Duration::from_millis(200));
+        let busy = process::cpu_of_the_dead(postmaster) + process::cpu(redis_pid);
+        if all { busy + process::cpu(session) + process::cpu(site.pid()) } else { busy }.as_secs_f64()
+    };
+    let mut shares = vec![];
     let mut slow = [[0, 0], [0, 0]];
     for _ in 0..ROUNDS {
+        let mut took = [0.0, 0.0];
         for (which, name) in [(0, "none"), (1, "pgevict")] {
             redis.ask(&["SLOWLOG", "RESET"]);
+            let before = spent(which == 1);
             let bystander = Bystander::start(&address);
             writers.start(&postgres, name, SECONDS, Some(RATE)).wait();
             storm[which].push(bystander.end());
+            took[which] = spent(which == 1) - before;
             slow[0][which] += redis.ask(&["SLOWLOG", "LEN"]).int();
         }
+        let share = (took[1] - took[0]) / SECONDS as f64;
+        let (bystander, burner) = (Bystander::start(&address), Burner::start(share));
+        writers.start(&postgres, "none", SECONDS, Some(RATE)).wait();
+        storm[2].push(bystander.end());
+        burner.end();
+        shares.push(share);
         fill(&mut redis, 1, USERS);
         redis.ask(&["SLOWLOG", "RESET"]);
         let bystander = Bystander::start(&address);
@@ -95,7 +158,7 @@ pub(super) fn run() -> Section {
     }
     let mut section = Section::default();
     for (what, took, slow) in
-        [("a storm of pattern evictions", &storm, slow[0]), ("a whole-cache flush of 1 M keys", &flush, slow[1])]
+        [("a storm of pattern evictions", &storm[..], slow[0]), ("a whole-cache flush of 1 M keys", &flush, slow[1])]
     {
         let ratio = median_ratio(&took[1], &took[0]);
         section.goal(
@@ -112,6 +175,15 @@ pub(super) fn run() -> Section {
             ratio <= 1.2,
         );
     }
+    section.step(
+        "the storm's writers without pgevict, and as much processor time burnt",
+        format!("{} µs", figure(median(&storm[2]))),
+        format!(
+            "{} the same load; {} of a core, which is what the triggers, the daemon, its session and Redis' part take",
+            factor(median_ratio(&storm[2], &storm[0])),
+            figure(median(&shares))
+        ),
+    );
     tracking(&mut section, &address);
     section.note(format!(
         "{} keys, of which Redis reports every change. The storm: {RATE} one-row `UPDATE`s a second, each evicting a pattern with 5 keys, against the same \
