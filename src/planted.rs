@@ -38,7 +38,7 @@ mod wanted {
         };
         if is("plain-multi") {
             // Out of memory, a transaction with one write that needs memory does nothing at all.
-            without("redis.call('UNLINK', KEYS[2])", "redis.call('SET', KEYS[2], '')")
+            without("if not KEYS[4] then redis.call('UNLINK', KEYS[2]) end", "redis.call('SET', KEYS[2], '')")
         } else if is("local-file") {
             without("if record ~= ARGV[1] then return {0, record} end", "")
         } else {

@@ -1,9 +1,11 @@
 //! What pgevict is compared with, each a real program in a process of its own. The Rust ones are this program, started again.
 
 mod common;
+mod durable;
 mod floor;
 mod peer;
 
+pub(crate) use durable::TRIGGER as DURABLE_TRIGGER;
 pub(crate) use floor::TRIGGER as FLOOR_TRIGGER;
 pub(crate) use peer::Peer;
 
@@ -50,9 +52,14 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     match words.as_slice() {
         ["floor", postgres, redis] => runtime.block_on(floor::run(postgres, redis)),
+        ["durable", postgres, redis, name, way] => {
+            runtime.block_on(durable::run(postgres, redis, name, *way == "script"));
+        }
         ["common", postgres, redis, way, template] => runtime.block_on(common::run(postgres, redis, way, template)),
         _ => {
-            eprintln!("baseline floor PG REDIS | baseline common PG REDIS del|scan TEMPLATE");
+            eprintln!(
+                "baseline floor PG REDIS | baseline durable PG REDIS NAME page|script | baseline common PG REDIS del|scan TEMPLATE"
+            );
             return ExitCode::from(2);
         }
     }

@@ -56,7 +56,7 @@ pub enum Control {
 }
 
 /// Serves until `stop`. An address that cannot be bound is reported as a warning and tried again: evictions do not
-/// depend on being watched. While it runs it also makes the observer print what its windows hold back.
+/// depend on being watched.
 pub async fn serve(admin: &model::Admin, observer: Observer, control: mpsc::Sender<Control>, stop: CancellationToken) {
     let unix = serve_socket(&admin.socket, &observer, &control, &stop);
     let tcp = async {
@@ -64,13 +64,7 @@ pub async fn serve(admin: &model::Admin, observer: Observer, control: mpsc::Send
             serve_tcp(address, &observer, &stop).await;
         }
     };
-    let ticks = async {
-        let mut each = tokio::time::interval(Duration::from_secs(1));
-        while stop.run_until_cancelled(each.tick()).await.is_some() {
-            observer.tick();
-        }
-    };
-    tokio::join!(unix, tcp, ticks);
+    tokio::join!(unix, tcp);
 }
 
 async fn serve_socket(path: &Path, observer: &Observer, control: &mpsc::Sender<Control>, stop: &CancellationToken) {

@@ -112,7 +112,8 @@ async fn catalog(client: &Client, config: &Config) -> Result<Catalog, tokio_post
     Ok(rows
         .iter()
         .map(|row| {
-            let name = TableName { schema: row.get("schema"), name: row.get("name") };
+            let name =
+                TableName { schema: row.get::<_, &str>("schema").into(), name: row.get::<_, &str>("name").into() };
             let relation = Relation {
                 kind: row.get("kind"),
                 rows_hidden: row.get("rows_hidden"),

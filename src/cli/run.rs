@@ -4,6 +4,7 @@ use super::load;
 use super::{Common, exit::Exit};
 use crate::daemon::End;
 use crate::daemon::supervise::{Options, supervise};
+use crate::daemon::threads::runtime;
 
 /// Arguments of `pgevict run`.
 #[derive(Debug, clap::Args)]
@@ -27,8 +28,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
             return Exit::Bug;
         }
     };
-    // Two workers: PostgreSQL, Redis and the application share the machine, and the daemon waits most of its time.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("pgevict: the runtime cannot be started: {e}");
@@ -52,7 +52,7 @@ pub fn run(args: Args, common: &Common) -> Exit {
             Exit::Refused
         }
         Err(e) => {
-            eprintln!("pgevict: signals cannot be handled: {e}");
+            eprintln!("pgevict: signals cannot be handled, or no thread can be started: {e}");
             Exit::Bug
         }
     }

@@ -13,6 +13,7 @@ use crate::rules::template::Template;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The whole configuration.
@@ -197,10 +198,10 @@ pub struct Cache {
 /// A table's name as the catalog has it: case-sensitive, unfolded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
-    /// Default `public`.
-    pub schema: String,
+    /// Default `public`. Both are shared: every statement that is delivered names its table.
+    pub schema: Arc<str>,
     /// The table.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl TableName {
@@ -215,7 +216,7 @@ impl fmt::Display for TableName {
     /// As configuration spells it: without `public`, parts that hold a dot or a quote in SQL quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |s: &str| if s.contains(['.', '"']) { crate::rules::sql::ident(s) } else { s.to_owned() };
-        if self.schema == "public" {
+        if &*self.schema == "public" {
             write!(f, "{}", part(&self.name))
         } else {
             write!(f, "{}.{}", part(&self.schema), part(&self.name))

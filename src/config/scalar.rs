@@ -136,8 +136,8 @@ pub fn table_name(text: &str) -> Result<TableName, String> {
     }
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(name), None, _) => Ok(TableName { schema: "public".into(), name }),
-        (Some(schema), Some(name), None) => Ok(TableName { schema, name }),
+        (Some(name), None, _) => Ok(TableName { schema: "public".into(), name: name.into() }),
+        (Some(schema), Some(name), None) => Ok(TableName { schema: schema.into(), name: name.into() }),
         _ => Err("a name has at most two parts, schema and table".into()),
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn names_round_trip(schema in "[a-zA-Z .\"ä]{1,6}", name in "[a-zA-Z .\"ä]{1,6}") {
-            let name = TableName { schema, name };
+            let name = TableName { schema: schema.into(), name: name.into() };
             prop_assert_eq!(table_name(&name.to_string()), Ok(name));
         }
 

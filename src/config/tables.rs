@@ -47,7 +47,7 @@ pub(super) fn tables<'a>(reader: &mut Reader<'a>, table: Option<&'a DeTable<'a>>
             Ok(parsed) => parsed,
             Err(why) => {
                 reader.error(codes::BAD_TABLE, &place, format!("`{name}` is no table name")).label = why;
-                TableName { schema: "public".into(), name: name.to_owned() }
+                TableName { schema: "public".into(), name: name.into() }
             }
         };
         if let Some(first) = out.iter().find(|t| t.table.name == parsed) {

@@ -15,29 +15,51 @@ use crate::rules::payload::RowKind;
 use crate::rules::template::{Kind, Rendered};
 use crate::sink::position::{MOST_KEYS, portions};
 use crate::source::journal::{Change, What};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Pairs of hole and value that a log line shows.
 const SHOWN_VALUES: usize = 8;
 
-/// Exact keys of one page, each once, with everybody who asked for it.
+/// Exact keys of one page, as often as they are asked for.
 #[derive(Default)]
-struct Keys {
-    index: HashMap<Vec<u8>, usize>,
-    list: Vec<(Vec<u8>, Vec<Asker>)>,
+struct Keys(Vec<(Vec<u8>, Asker)>);
+
+/// The same, each once.
+struct Once<'k> {
+    /// With the last place at which it is asked for.
+    names: Vec<(&'k [u8], usize)>,
+    /// For each place the one before it at which the same key is asked for.
+    before: Vec<Option<usize>>,
 }
 
 impl Keys {
     fn add(&mut self, key: Vec<u8>, asker: Asker) {
-        match self.index.get(&key) {
-            Some(i) => self.list[*i].1.push(asker),
-            None => {
-                self.index.insert(key.clone(), self.list.len());
-                self.list.push((key, vec![asker]));
+        self.0.push((key, asker));
+    }
+
+    fn once(&self) -> Once<'_> {
+        let mut index: HashMap<&[u8], usize> = HashMap::with_capacity(self.0.len());
+        let (mut names, mut before) = (Vec::with_capacity(self.0.len()), Vec::with_capacity(self.0.len()));
+        for (place, (key, _)) in self.0.iter().enumerate() {
+            let name = *index.entry(key).or_insert(names.len());
+            match names.get_mut(name) {
+                None => {
+                    names.push((key.as_slice(), place));
+                    before.push(None);
+                }
+                Some((_, last)) => before.push(Some(std::mem::replace(last, place))),
             }
         }
+        Once { names, before }
+    }
+}
+
+impl Once<'_> {
+    /// All places at which a key is asked for.
+    fn places(&self, last: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(last), |place| self.before.get(*place).copied().flatten())
     }
 }
 
@@ -54,11 +76,12 @@ impl Live<'_> {
             self.learn_layouts().await;
         }
         let mut poison = Poison::default();
-        for change in changes {
+        let mut mapped = Mapped::default();
+        for mut change in changes {
             if change.what.is_err() && planted::is("poison-skipped") {
                 continue;
             }
-            let (layout, mut what, mut extent) = self.readable(&change);
+            let (layout, mut what, mut extent) = self.readable(&mut change);
             if layout.as_ref().is_some_and(|l| self.probe.is(&l.table)) {
                 if turn == Turn::First
                     && let Some((key, asker)) = self.probe_read(&what, extent, now)
@@ -67,7 +90,7 @@ impl Live<'_> {
                 }
                 continue;
             }
-            let mut mapped = Mapped::default();
+            mapped.clear();
             if let Some(layout) = &layout
                 && let Err(misfit) = map(&mapper, layout, &what, &mut mapped)
             {
@@ -78,7 +101,7 @@ impl Live<'_> {
             }
             let Some(layout) = layout else { continue };
             self.watch.coverage.saw(&layout.table, now);
-            self.enter(&layout, &what, extent, mapped, &change, ticket, turn, &mut keys, now);
+            self.enter(&layout, &what, extent, &mut mapped, &change, ticket, turn, &mut keys, now);
         }
         self.bury(poison, turn).await;
         self.delete(keys).await
@@ -108,7 +131,7 @@ impl Live<'_> {
         layout: &Layout,
         what: &What,
         extent: Extent,
-        mapped: Mapped,
+        mapped: &mut Mapped,
         change: &Change,
         ticket: Option<Ticket>,
         turn: Turn,
@@ -143,28 +166,30 @@ impl Live<'_> {
         if let Turn::Repeat(ms) = turn {
             self.repeats.began(ms);
         }
-        let mut named: HashMap<(usize, Vec<u8>), ()> = HashMap::new();
-        let protected = mapped.protected.into_iter().map(|t| (t, true));
-        for ((at, target), protected) in mapped.targets.into_iter().map(|t| (t, false)).chain(protected) {
+        // One target, which most changes have, is named once.
+        let several = mapped.targets.len() + mapped.protected.len() > 1;
+        let mut named: HashSet<(usize, Vec<u8>)> = HashSet::new();
+        let config = self.config.clone();
+        let protected = mapped.protected.drain(..).map(|t| (t, true));
+        for ((at, target), protected) in mapped.targets.drain(..).map(|t| (t, false)).chain(protected) {
             let Some(edge) = at.of(layout) else { continue };
-            let mode = mode_of(&self.config, &layout.table, edge);
-            let config = self.config.clone();
+            let mode = mode_of(&config, &layout.table, edge);
             let cache = &config.caches[target.cache];
             if mode == Mode::Off || !in_turn(turn, cache.repeat_after) {
                 continue;
             }
-            if named.insert((target.cache, target.rendered.bytes().to_vec()), ()).is_some() {
+            if several && !named.insert((target.cache, target.rendered.bytes().to_vec())) {
                 continue;
             }
-            let mut key = KeyOutcome {
-                cache: cache.name.clone(),
-                kind: target.rendered.kind(),
-                key: target.rendered.bytes().to_vec(),
-                outcome: Outcome::Absent,
+            let kind = target.rendered.kind();
+            let name = self.names[target.cache].clone();
+            let key = |rendered, outcome| {
+                let (Rendered::Key(key) | Rendered::Pattern(key)) = rendered;
+                KeyOutcome { cache: name, kind, key, outcome }
             };
             if protected || mode == Mode::Observe {
-                key.outcome = if protected { Outcome::Protected } else { Outcome::Observed };
-                self.statements.key(id, key, true);
+                let outcome = if protected { Outcome::Protected } else { Outcome::Observed };
+                self.statements.key(id, key(target.rendered, outcome), true);
                 continue;
             }
             if turn == Turn::First
@@ -177,19 +202,18 @@ impl Live<'_> {
                 && !target.widened
                 && self.debounces(layout, edge, &target, what.op, ticket, now)
             {
-                key.outcome = Outcome::Debounced;
-                self.statements.key(id, key, true);
+                self.statements.key(id, key(target.rendered, Outcome::Debounced), true);
                 continue;
             }
             // The second delete belongs to no newer change: what was named at the first still stands.
             if turn == Turn::First && cache.guard_fills {
                 match target.widened {
                     true => self.position.tombstones.widen(),
-                    false => self.position.tombstones.bury(&key.key, now),
+                    false => self.position.tombstones.bury(target.rendered.bytes(), now),
                 }
             }
-            let (kind, bytes) = (key.kind, key.key.clone());
-            let asker = self.statements.key(id, key, false);
+            let bytes = target.rendered.bytes().to_vec();
+            let asker = self.statements.key(id, key(target.rendered, Outcome::Absent), false);
             if let Some(values) = target.warm {
                 self.warmer.expect(target.cache, &bytes, &values);
                 self.statements.want(asker, target.cache, values);
@@ -218,7 +242,7 @@ impl Live<'_> {
         let what = Suppressed {
             table: layout.table.clone(),
             op,
-            cache: edge.cache.clone(),
+            cache: edge.cache.as_str().into(),
             warm: target.warm.clone().map(|values| (target.cache, values)),
         };
         match self.debounce.named(&target.rendered, length, ticket, what, now) {
@@ -298,15 +322,18 @@ impl Live<'_> {
 
     /// Deletes exact keys and tells their askers.
     async fn delete(&mut self, keys: Keys) -> Step {
-        for chunk in portions(&keys.list, MOST_KEYS, |(key, _)| key.len()) {
-            let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| key.as_slice()).collect();
+        let once = keys.once();
+        for chunk in portions(&once.names, MOST_KEYS, |(key, _)| key.len()) {
+            let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| *key).collect();
             let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             // One answer of a slow Redis is bounded by less than the watchdog's patience; a page of them is not.
             self.context.observer.beat();
             let now = Instant::now();
-            for ((_, askers), was_there) in chunk.iter().zip(gone) {
+            for ((_, last), was_there) in chunk.iter().zip(gone) {
                 let outcome = if was_there { Outcome::Deleted(1) } else { Outcome::Absent };
-                self.answer(askers, outcome, now).await?;
+                for (_, asker) in once.places(*last).filter_map(|place| keys.0.get(place)) {
+                    self.answer(std::slice::from_ref(asker), outcome, now).await?;
+                }
             }
         }
         // Patterns have no key of this page: their tombstones stand before any pass looks for what they name.
@@ -321,6 +348,7 @@ impl Live<'_> {
                     self.warm(id, slot, outcome);
                     let ended = self.statements.outcome(id, slot, outcome, now);
                     if ended.is_some()
+                        && !self.late.is_empty()
                         && let Some(tickets) = self.late.remove(&id)
                     {
                         tickets.into_iter().for_each(|ticket| self.release(ticket, now));
@@ -423,17 +451,18 @@ mod tests {
             for (slot, key) in named.iter().enumerate() {
                 keys.add(key.clone().into_bytes(), Asker::Statement { id: 0, slot });
             }
-            let mut once: Vec<Vec<u8>> = keys.list.iter().map(|(key, _)| key.clone()).collect();
-            once.sort();
+            let once = keys.once();
+            let mut names: Vec<Vec<u8>> = once.names.iter().map(|(key, _)| key.to_vec()).collect();
+            names.sort();
             let expected: std::collections::BTreeSet<Vec<u8>> = named.iter().map(|k| k.clone().into_bytes()).collect();
-            prop_assert_eq!(once, expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(names, expected.into_iter().collect::<Vec<_>>());
             let mut answered = vec![0; named.len()];
-            for chunk in portions(&keys.list, MOST_KEYS, |(key, _)| key.len()) {
-                for (key, askers) in chunk {
-                    for asker in askers {
+            for chunk in portions(&once.names, MOST_KEYS, |(key, _)| key.len()) {
+                for (key, last) in chunk {
+                    for asker in once.places(*last).map(|place| keys.0[place].1) {
                         let Asker::Statement { slot, .. } = asker else { panic!("{asker:?}") };
-                        prop_assert_eq!(named[*slot].as_bytes(), key);
-                        answered[*slot] += 1;
+                        prop_assert_eq!(named[slot].as_bytes(), *key);
+                        answered[slot] += 1;
                     }
                 }
             }

@@ -69,8 +69,9 @@ impl Live<'_> {
         self.flushes = Flushes::default();
         self.watch.adopt(&config);
         // What waits to be warmed speaks of the old caches by number.
-        self.warmer = Warmer::start(&config, &self.session, self.context);
+        self.warmer = self.context.beside(|| Warmer::start(&config, &self.session, self.context));
         self.position.worths = self.warmer.worths();
+        self.names = super::start::names(&config);
         self.config = config;
         self.guard_due = true;
         self.next_audit = now;

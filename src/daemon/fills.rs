@@ -41,7 +41,7 @@ impl Live<'_> {
     async fn history(&self, renew: bool) -> Result<String, String> {
         let side = self.side.clone();
         // A task of its own: what comes too late must still end, and its connection be looked after.
-        let asked = tokio::spawn(async move { side.history(renew).await });
+        let asked = self.context.beside.spawn(async move { side.history(renew).await });
         match tokio::time::timeout(HISTORY_LIMIT, asked).await {
             Ok(Ok(Ok(Some(history)))) => Ok(history),
             Ok(Ok(Ok(None))) => {

@@ -105,7 +105,8 @@ impl Live<'_> {
                 index.filling();
                 index.prefixes().iter().map(|p| [&glob::escape(p), b"*".as_slice()].concat()).collect()
             });
-            indexed.filling = Some(scan::begin(self.config.redis.clone(), patterns));
+            let redis = self.config.redis.clone();
+            indexed.filling = Some(self.context.beside(|| scan::begin(redis, patterns)));
             indexed.began = now;
         }
         if now >= indexed.next_round {

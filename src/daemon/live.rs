@@ -49,7 +49,7 @@ pub(super) type Step = Result<(), Ended>;
 pub(super) struct Suppressed {
     pub(super) table: TableName,
     pub(super) op: crate::config::model::Op,
-    pub(super) cache: String,
+    pub(super) cache: Arc<str>,
     /// The cache and the values of a key that is to be warmed.
     pub(super) warm: Option<(usize, crate::rules::binding::Binding)>,
 }
@@ -59,6 +59,8 @@ pub(super) struct Suppressed {
 pub(super) struct Live<'a> {
     pub(super) context: &'a Context,
     pub(super) config: Arc<Config>,
+    /// The names of its caches, to be shared by all keys that are delivered.
+    pub(super) names: Vec<Arc<str>>,
     pub(super) session: Session,
     pub(super) journal: Option<Arc<Journal>>,
     pub(super) side: Side,
@@ -70,6 +72,8 @@ pub(super) struct Live<'a> {
     /// The configuration's own.
     pub(super) current: Vec<Arc<Layout>>,
     pub(super) bell: Bell,
+    /// It rang, and nobody has read since.
+    pub(super) rung: bool,
     pub(super) ledger: Ledger,
     pub(super) debounce: Debounce<Suppressed>,
     pub(super) passes: Passes,
@@ -288,7 +292,8 @@ impl Live<'_> {
         self.expire_slices(now).await?;
         self.keep_index(now).await?;
         self.answer_from_index(now).await?;
-        self.passes.start(&self.config.redis, self.config.limits.over_limit, now);
+        let (context, config) = (self.context, self.config.clone());
+        context.beside(|| self.passes.start(&config.redis, config.limits.over_limit, now));
         let enforced = self.config.mode == crate::config::model::Mode::Enforce;
         let trusted = self.trust.earned(self.ledger.settled(), now);
         let proven = self.proven || self.journal.is_none();
@@ -296,7 +301,8 @@ impl Live<'_> {
         self.position.vouch(vouched);
         // Not before the first flush is over, which would take it again.
         if vouched {
-            self.warmer.trusted(!self.context.warmed.swap(true, std::sync::atomic::Ordering::Relaxed));
+            let first = !context.warmed.swap(true, std::sync::atomic::Ordering::Relaxed);
+            context.beside(|| self.warmer.trusted(first));
         }
         let greets = trusted && self.trust.is_silent();
         if now >= self.next_heartbeat || greets {
@@ -320,6 +326,7 @@ impl Live<'_> {
         match self.config.postgres.delivery {
             Delivery::Journal => {
                 self.bell.rang();
+                self.rung = true;
                 // One wake-up is as good as many: what else rang is answered by the same poll.
                 while self.session.connected.notifications.try_recv().is_ok() {}
                 Ok(())
@@ -356,7 +363,8 @@ impl Live<'_> {
         self.next_tick = now + SLOW_TICK;
         let done = if planted::is("position-first") { &self.seen } else { self.ledger.settled() };
         let (side, snapshot) = (self.side.clone(), done.clone());
-        self.beacon = Some(tokio::spawn(async move { side.beacon(&snapshot).await.map(|n| (n, snapshot)) }));
+        let beacon = async move { side.beacon(&snapshot).await.map(|n| (n, snapshot)) };
+        self.beacon = Some(self.context.beside.spawn(beacon));
     }
 
     /// The beacon is committed: the position moves.

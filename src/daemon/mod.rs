@@ -21,6 +21,7 @@ mod start;
 mod statements;
 pub mod supervise;
 pub mod systemd;
+pub mod threads;
 mod trust;
 pub mod warmer;
 mod watch;
@@ -36,6 +37,7 @@ use pause::Pause;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use trust::Trust;
@@ -64,6 +66,16 @@ pub struct Context {
     pub warmed: AtomicBool,
     /// What an operator has paused.
     pub pause: Arc<Pause>,
+    /// The thread for what no delivery waits for.
+    pub beside: Handle,
+}
+
+impl Context {
+    /// What `begin` spawns runs on the thread beside the one that delivers.
+    fn beside<R>(&self, begin: impl FnOnce() -> R) -> R {
+        let _entered = self.beside.enter();
+        begin()
+    }
 }
 
 /// Why a session ended.
@@ -232,7 +244,7 @@ fn placed(config: &Config, server: Server, why: String) -> String {
 /// Retention beside the retry loop; it ends by itself, within the connection's and the statements' limits.
 fn keep_house(context: &Context, config: &Arc<Config>) {
     let (observer, config) = (context.observer.clone(), config.clone());
-    tokio::spawn(async move {
+    context.beside.spawn(async move {
         // An unreachable PostgreSQL is no news here: its own session will say so once Redis is back.
         if let Ok(rows @ 1..) = house::keep_alone(&config).await {
             observer.report(Observation::Retired { rows });

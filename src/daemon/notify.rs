@@ -90,7 +90,7 @@ impl Live<'_> {
         let layout = broken.layout.filter(|id| self.layouts.contains_key(id))?;
         Some(Change {
             layout,
-            table: String::new(),
+            table: "".into(),
             what: Err(broken.why.to_string()),
             place: None,
             age: Duration::ZERO,
@@ -167,7 +167,7 @@ fn change(statement: Notified, now: Instant) -> Change {
     let age = statement.at.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
     Change {
         layout: statement.layout,
-        table: String::new(),
+        table: "".into(),
         place: None,
         what: Ok(What {
             kind: statement.kind,

@@ -23,19 +23,22 @@ impl Poison {
 
 impl Live<'_> {
     /// The layout of a change and what it says; what cannot be read stands for the whole table.
-    pub(super) fn readable(&self, change: &Change) -> (Option<Arc<Layout>>, What, Extent) {
+    /// Takes it out of the change.
+    pub(super) fn readable(&self, change: &mut Change) -> (Option<Arc<Layout>>, What, Extent) {
         let layout = self.layouts.get(&change.layout);
-        let why = match (layout, &change.what) {
+        let what = std::mem::replace(&mut change.what, Err(String::new()));
+        let op = what.as_ref().map_or(Op::Truncate, |w| w.op);
+        let why = match (layout, what) {
             (Some(layout), Ok(what)) => {
                 let extent = match what.kind {
                     RowKind::Rows => Extent::Rows,
                     RowKind::Whole => Extent::Whole,
                     RowKind::Degraded => Extent::Degraded,
                 };
-                return (Some(layout.clone()), what.clone(), extent);
+                return (Some(layout.clone()), what, extent);
             }
             (None, _) => format!("layout {} is not known to this pgevict", change.layout),
-            (_, Err(why)) => why.clone(),
+            (_, Err(why)) => why,
         };
         // What the row says of its layout may be as wrong as the rest: the edges of today's configuration count.
         let today = |table: &str| self.current.iter().find(|l| l.table.to_string() == table);
@@ -47,7 +50,6 @@ impl Live<'_> {
                 detail: format!("table `{}`: {why}; nothing is cached from it", change.table.escape_debug()),
             });
         }
-        let op = change.what.as_ref().map_or(Op::Truncate, |w| w.op);
         let classes = named.as_ref().map(|l| all(l));
         let what = What { kind: RowKind::Degraded, op, classes, tuples: Vec::new(), note: Some(why) };
         (named, what, Extent::Poison)

@@ -66,9 +66,14 @@ impl Prober {
         *table == self.table
     }
 
+    /// Whether one is on its way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.state.travels()
+    }
+
     /// Whether this row of the journal is the probe's.
     pub(super) fn wrote(&self, change: &Change) -> bool {
-        change.table == self.name
+        *change.table == *self.name
     }
 }
 
@@ -109,7 +114,7 @@ impl Live<'_> {
 
     /// Runs something beside the loop; every statement of it is bounded.
     fn ask(&mut self, work: impl Future<Output = Told> + Send + 'static) {
-        self.probe.task = Some(tokio::spawn(work));
+        self.probe.task = Some(self.context.beside.spawn(work));
     }
 
     /// A task of the probe is back.

@@ -8,7 +8,10 @@ use crate::observe::event::Server;
 use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use crate::source::journal::Page;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the lock of the bell waits for the deletes of a ring: they take some tenths of a millisecond.
+const ALONE: Duration = Duration::from_millis(2);
 
 /// A batch of which pages are left.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ impl Live<'_> {
     pub(super) async fn poll(&mut self) -> Step {
         let Some(journal) = self.journal.clone() else { return Ok(()) };
         let begun = Instant::now();
+        // A ring for a change. Where it may be for a probe, which moves nothing, no other poll would come.
+        let rung = std::mem::take(&mut self.rung) && !self.probe.is_under_way();
         let (under_way, left) = match self.batch.take() {
             Some(Batch { target, ticket, left }) => (Some((target, ticket)), Some(left)),
             None => (None, None),
@@ -44,10 +49,16 @@ impl Live<'_> {
             Some(Left::Behind(after)) => {
                 journal.page(&self.seen, target, after, rows).await.map_err(|e| postgres(&e))?
             }
-            None => journal.page(&self.seen, None, (0, 0), rows).await.map_err(|e| postgres(&e))?,
+            None => {
+                let first = if rung { journal.first(&self.seen).await.map_err(|e| postgres(&e))? } else { None };
+                match first {
+                    Some(page) => page,
+                    None => journal.page(&self.seen, None, (0, 0), rows).await.map_err(|e| postgres(&e))?,
+                }
+            }
         };
         self.context.observer.beat();
-        if page.file != self.session.identity.journal_file {
+        if page.kept.is_some_and(|(_, file)| file != self.session.identity.journal_file) {
             // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
             return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
         }
@@ -58,7 +69,9 @@ impl Live<'_> {
         }
         self.position.tombstones.read_by(&page.target);
         self.trust.read(&page.target);
-        self.lost(page.lost, &page.target).await?;
+        if let Some((lost, _)) = page.kept {
+            self.lost(lost, &page.target).await?;
+        }
         // A probe is no change: it neither wakes the daemon nor moves the position, or an idle database would never be left alone.
         let found = !page.changes.iter().all(|c| self.probe.wrote(c));
         let wakes = self.bell.polled(found || under_way.is_some(), Instant::now());
@@ -80,14 +93,22 @@ impl Live<'_> {
         // Both servers work at the same time: PostgreSQL takes the bell's lock back and reads the next page while Redis
         // deletes this one's keys. No more than one page is read ahead, and none while memory has no room.
         let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
-        let ahead = async {
-            match page.next {
-                Some(after) if room => journal.page(&seen, Some(&page.target), after, rows).await.map(Some),
-                _ => Ok(None),
+        let (delivered, ahead, unlocked) = {
+            let ahead = async {
+                match page.next {
+                    Some(after) if room => journal.page(&seen, Some(&page.target), after, rows).await.map(Some),
+                    _ => Ok(None),
+                }
+            };
+            let mut delivery = std::pin::pin!(self.deliver(changes, Some(ticket), Turn::First));
+            // What a ring was for goes before anything else wants the cores; writers ring on meanwhile, but not for long.
+            let alone = wakes && page.next.is_none();
+            let early = if alone { tokio::time::timeout(ALONE, &mut delivery).await.ok() } else { None };
+            match early {
+                Some(delivered) => (delivered, Ok(None), unlock.await),
+                None => tokio::join!(biased; delivery, ahead, unlock),
             }
         };
-        let delivery = self.deliver(changes, Some(ticket), Turn::First);
-        let (unlocked, ahead, delivered) = tokio::join!(unlock, ahead, delivery);
         delivered?;
         unlocked.map_err(|e| postgres(&e))?;
         let ahead = ahead.map_err(|e| postgres(&e))?;

@@ -132,13 +132,14 @@ pub(super) async fn open<'a>(
     });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
     let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
-    let warmer = Warmer::start(config, &session, context);
+    let warmer = context.beside(|| Warmer::start(config, &session, context));
     held.worths = warmer.worths();
     let now = Instant::now();
     let rings = journal.is_some() && config.postgres.bell == BellMode::Auto && !identity.prepared_transactions;
     let mut live = Live {
         context,
         bell: Bell::new(now, rings),
+        rung: false,
         ledger: Ledger::new(seen.clone()),
         debounce: Debounce::default(),
         passes: Passes::default(),
@@ -168,6 +169,7 @@ pub(super) async fn open<'a>(
         drain_by: None,
         draining: None,
         config: config.clone(),
+        names: names(config),
         session,
         journal,
         side,
@@ -259,6 +261,11 @@ async fn hear(session: &mut Session, side: &Side, config: &Config) -> Result<(),
             settings.channel
         ))),
     }
+}
+
+/// What [`Live::names`] is.
+pub(super) fn names(config: &Config) -> Vec<Arc<str>> {
+    config.caches.iter().map(|cache| cache.name.as_str().into()).collect()
 }
 
 fn greeting(config: &Config, server: Server, version: String) -> Observation {

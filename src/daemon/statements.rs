@@ -7,6 +7,7 @@ use crate::flow::ledger::Ticket;
 use crate::observe::event::{KeyOutcome, Outcome, Statement};
 use crate::rules::binding::Binding;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
 /// What a key counts for: one for every 100 bytes begun, so that a bound in keys is a bound in bytes.
@@ -51,6 +52,25 @@ struct Open {
     wants: HashMap<usize, (usize, Binding)>,
 }
 
+/// Numbers that nobody else chooses need no hash that withstands an attacker: their order spreads them well enough.
+#[derive(Debug, Default)]
+struct Numbered(u64);
+
+impl Hasher for Numbered {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // The table looks at the lowest bits and at the highest seven: an odd factor keeps neighbours apart in both.
+        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// A statement whose last key has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -65,7 +85,7 @@ pub(super) struct Ended {
 /// The open statements. Bounded by what the session reads ahead (see [`Statements::keys`]).
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    open: HashMap<u64, Open>,
+    open: HashMap<u64, Open, BuildHasherDefault<Numbered>>,
     next: u64,
     keys: usize,
 }
@@ -110,6 +130,9 @@ impl Statements {
     /// The key of a slot that is to be warmed: its cache, itself, its values.
     pub(super) fn take_want(&mut self, id: u64, slot: usize) -> Option<(usize, Vec<u8>, Binding)> {
         let open = self.open.get_mut(&id)?;
+        if open.wants.is_empty() {
+            return None;
+        }
         let (cache, values) = open.wants.remove(&slot)?;
         Some((cache, open.statement.keys.get(slot)?.key.clone(), values))
     }
@@ -140,7 +163,7 @@ impl Statements {
     /// The table and cache that a slot stands for.
     pub(super) fn edge(&self, id: u64, slot: usize) -> Option<(crate::config::model::TableName, String)> {
         let statement = &self.open.get(&id)?.statement;
-        Some((statement.table.clone(), statement.keys.get(slot)?.cache.clone()))
+        Some((statement.table.clone(), statement.keys.get(slot)?.cache.to_string()))
     }
 
     fn one_less(&mut self, id: u64, now: Instant) -> Option<Ended> {

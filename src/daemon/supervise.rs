@@ -1,20 +1,27 @@
-//! The process around the daemon: signals, systemd, the admin server, reload.
+//! The process around the daemon: its threads, signals, systemd, the admin server, reload.
+//!
+//! The main thread writes no log line: when nobody reads the log, or the loop hangs for another reason, signals, the
+//! watchdog and the admin server are what is left.
 
 use super::control::Control;
 use super::pause::Pause;
-use super::{Context, End, run, systemd};
+use super::{Context, End, run, systemd, threads};
 use crate::admin;
 use crate::config::model::Config;
 use crate::observe::event::Observation;
 use crate::observe::{LogHandle, Observer};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Requests that wait for the session; an operator's are few.
 const WAITING: usize = 16;
+/// What the end of the process waits for whoever reads the log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Reads the configuration again; Err: the problems, as `check` prints them.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -38,7 +45,7 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT, or until the daemon must refuse. A second signal ends at once.
 ///
 /// # Errors
-/// Signal handlers that cannot be installed.
+/// Signal handlers that cannot be installed, threads that cannot be started.
 pub async fn supervise(options: Options) -> std::io::Result<End> {
     let observer = Observer::new(&options.config.log);
     observer.set_config(&options.config);
@@ -48,20 +55,25 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     }
     let (sender, receiver) = mpsc::channel(WAITING);
     let (admin_sender, admin_receiver) = mpsc::channel(WAITING);
-    let context = Context {
+    let served = CancellationToken::new();
+    let beside = {
+        let served = served.clone();
+        threads::begin("beside", move || served.cancelled_owned())?.handle
+    };
+    let context = Arc::new(Context {
         observer: observer.clone(),
         stop: CancellationToken::new(),
         control: Mutex::new(receiver),
         adopt: AtomicBool::new(options.adopt),
         warmed: AtomicBool::new(false),
         pause: Arc::default(),
-    };
+        beside: beside.clone(),
+    });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hang_up = signal(SignalKind::hangup())?;
 
     let config = Arc::new(options.config.clone());
-    let served = CancellationToken::new();
     let admin_config = options.config.admin.clone();
     let admin = tokio::spawn({
         let (observer, served) = (observer.clone(), served.clone());
@@ -69,17 +81,19 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
     });
     let accompany = tokio::spawn(systemd::accompany(observer.clone(), served.clone()));
     let reloads =
-        tokio::spawn(reloads(options, observer.clone(), context.pause.clone(), hang_up, admin_receiver, sender));
+        beside.spawn(reloads(options, observer.clone(), context.pause.clone(), hang_up, admin_receiver, sender));
+    beside.spawn(ticks(observer.clone()));
+    let mut daemon = {
+        let context = context.clone();
+        threads::begin("deliver", move || async move { run(&context, config).await })?
+    };
     // READY says that the loop runs, not that the servers are there: boot order must not matter. STATUS says what it waits for.
     systemd::ready();
 
-    // Part of this task, which the main thread runs: a loop that hangs in a write to its log then holds up no worker, and with
-    // it nobody who tells of that.
-    let mut daemon = std::pin::pin!(run(&context, config));
     let mut asked = false;
     let end = loop {
         tokio::select! {
-            end = &mut daemon => break end,
+            end = daemon.ended() => break end,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -88,16 +102,33 @@ pub async fn supervise(options: Options) -> std::io::Result<End> {
             break End::Stopped;
         }
         asked = true;
-        observer.report(Observation::Stopping { why: "a signal came; what is outstanding ends first".into() });
         systemd::stopping("draining");
+        let why = "a signal came; what is outstanding ends first".into();
+        say(&beside, &observer, Observation::Stopping { why }).await;
         context.stop.cancel();
     };
-    observer.report(Observation::Stopped);
+    say(&beside, &observer, Observation::Stopped).await;
     reloads.abort();
     served.cancel();
     // Both end by themselves within their own limits.
     let _ = tokio::join!(admin, accompany);
     Ok(end)
+}
+
+/// Reports something, and waits a moment for it to be written.
+async fn say(beside: &Handle, observer: &Observer, observation: Observation) {
+    let observer = observer.clone();
+    let said = beside.spawn(async move { observer.report(observation) });
+    let _ = tokio::time::timeout(LAST_WORDS, said).await;
+}
+
+/// Makes the observer print what its windows hold back.
+async fn ticks(observer: Observer) {
+    let mut each = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        each.tick().await;
+        observer.tick();
+    }
 }
 
 /// Hands on what SIGHUP and the admin socket ask.

@@ -162,7 +162,7 @@ impl Live<'_> {
         let known: BTreeSet<i64> = self.layouts.keys().copied().collect();
         let identity = &self.session.identity;
         let own = Lineage { db: identity.db.clone(), timeline: identity.timeline.clone() };
-        self.watch.looking = Some(tokio::spawn(async move {
+        self.watch.looking = Some(self.context.beside.spawn(async move {
             let (found, newer) = tokio::join!(look(&side, &config), connect::newer(&config.postgres.url, &own));
             let mut found = Look { newer, ..found? };
             let settings = &config.postgres;

@@ -101,6 +101,12 @@ impl Probe {
         }
     }
 
+    /// Whether one is under way.
+    #[must_use]
+    pub fn travels(&self) -> bool {
+        matches!(self.state, State::Travelling { .. })
+    }
+
     /// Whether this is the probe that is under way: older ones may still come out of the journal.
     #[must_use]
     pub fn expects(&self, nonce: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::config::model::{Mode, Op, TableName};
 use crate::rules::template::Kind;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One of the two servers.
@@ -108,7 +109,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyOutcome {
     /// The cache.
-    pub cache: String,
+    pub cache: Arc<str>,
     /// Key or pattern.
     pub kind: Kind,
     /// The full Redis key or pattern, raw bytes.

@@ -6,6 +6,7 @@ use super::event::{Outcome, Statement};
 use super::notices::Notice;
 use super::redact::escape;
 use super::words::millis;
+use crate::config::model::TableName;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,8 @@ impl Repeats {
 pub struct Flood {
     since: Option<Instant>,
     lines: u32,
-    tables: BTreeMap<String, Sum>,
+    /// None stands for what is beyond the limit.
+    tables: BTreeMap<Option<TableName>, Sum>,
 }
 
 #[derive(Debug, Default)]
@@ -106,9 +108,9 @@ impl Flood {
             self.lines += 1;
             return true;
         }
-        let name = s.table.to_string();
-        let known = self.tables.len() < MAX_FLOOD_TABLES || self.tables.contains_key(&name);
-        let sum = self.tables.entry(if known { name } else { "other tables".to_owned() }).or_default();
+        let table = Some(s.table.clone());
+        let known = self.tables.len() < MAX_FLOOD_TABLES || self.tables.contains_key(&table);
+        let sum = self.tables.entry(table.filter(|_| known)).or_default();
         let (deleted, absent) = deleted_and_absent(s);
         sum.statements += 1;
         sum.deleted += deleted;
@@ -128,7 +130,8 @@ impl Flood {
     /// The summaries so far: the program ends.
     pub fn drain(&mut self) -> Vec<Notice> {
         self.since = None;
-        let line = |(table, sum): (String, Sum)| {
+        let line = |(table, sum): (Option<TableName>, Sum)| {
+            let table = table.map_or_else(|| "other tables".to_owned(), |t| t.to_string());
             Notice::info(
                 "evict_summary",
                 format!(

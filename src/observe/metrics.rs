@@ -6,7 +6,7 @@ use super::clock::{Now, unix_seconds};
 use super::event::{Condition, FlushReason, KeyOutcome, Outcome, Server, Statement, WarmOutcome};
 use super::notices::{CONDITION_CODES, STUCK, condition_code, crate_version, flush_code};
 use super::status::{EdgeId, evicted, server_code};
-use crate::config::model::{Mode, Op};
+use crate::config::model::{Mode, Op, TableName};
 use crate::flow::worth::Worth;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, text::encode};
 use prometheus_client::metrics::MetricType;
@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -115,6 +115,15 @@ pub(super) struct Metrics {
     position_moves: Counter,
     reloads: Count<1>,
     warnings: Count<1>,
+    found: Mutex<BTreeMap<TableName, Found>>,
+}
+
+/// Series of a table that statements counted in before: their labels are not spelled anew for each statement.
+#[derive(Debug, Default)]
+struct Found {
+    changes: BTreeMap<Op, Counter>,
+    /// By cache and outcome.
+    keys: BTreeMap<String, BTreeMap<&'static str, Counter>>,
 }
 
 fn seconds() -> Histogram {
@@ -173,6 +182,7 @@ impl Metrics {
             position_moves: add(r, "position_conflicts", "How often somebody else had moved or lost the position"),
             reloads: add(r, "reloads", "Configuration reloads, by result"),
             warnings: add(r, "warnings", "Warnings, by kind"),
+            found: Mutex::default(),
             registry,
         };
         for code in CONDITION_CODES {
@@ -188,6 +198,8 @@ impl Metrics {
 
     /// Series of all edges from zero on, so that a rate has a first value; series of edges that are gone end.
     pub(super) fn set_edges<'a>(&self, gone: impl Iterator<Item = &'a EdgeId>, edges: &BTreeMap<EdgeId, Mode>) {
+        // Series that end must not be counted in any more.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for id in gone {
             let (table, cache) = (id.table.to_string(), id.cache.clone());
             for outcome in OUTCOMES {
@@ -228,31 +240,41 @@ impl Metrics {
 
     /// `known_table`, and `known` for a cache at this table, say what the configuration has.
     pub(super) fn statement(&self, now: Now, s: &Statement, known_table: bool, known: impl Fn(&str) -> bool) {
-        let table = if known_table { s.table.to_string() } else { OTHER.to_owned() };
-        let edge =
-            |cache: &str| if known(cache) { (table.clone(), cache.to_owned()) } else { (OTHER.into(), OTHER.into()) };
+        let table = || if known_table { s.table.to_string() } else { OTHER.to_owned() };
+        let edge = |cache: &str| if known(cache) { (table(), cache.to_owned()) } else { (OTHER.into(), OTHER.into()) };
         let again = s.again;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the configuration does not have is without bounds, and rare.
+        let mut other = Found::default();
+        let found = if known_table { found.entry(s.table.clone()).or_default() } else { &mut other };
         if !again {
-            self.changes.get_or_create(&[("table", table.clone()), ("op", s.op.as_str().to_owned())]).inc();
+            let new = || self.changes.get_or_create_owned(&[("table", table()), ("op", s.op.as_str().to_owned())]);
+            found.changes.entry(s.op).or_insert_with(new).inc();
         }
         if !again && evicted(&s.keys) {
             self.lag.observe(s.lag.as_secs_f64());
             self.took.observe(s.took.as_secs_f64());
         }
-        let mut sums: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
         let mut back: BTreeMap<&str, u64> = BTreeMap::new();
         let mut deleted = false;
         for k in &s.keys {
             let (outcome, n) = counted(k);
-            *sums.entry((&k.cache, outcome)).or_default() += n;
+            let series = found.keys.get(&*k.cache).and_then(|outcomes| outcomes.get(outcome));
+            match series {
+                Some(series) => drop(series.inc_by(n)),
+                None => {
+                    let (table, cache) = edge(&k.cache);
+                    let series = self.keys.get_or_create_owned(&labels3(&table, &cache, "outcome", outcome));
+                    series.inc_by(n);
+                    if known(&k.cache) {
+                        found.keys.entry(cache).or_default().insert(outcome, series);
+                    }
+                }
+            }
             if let Outcome::Repeat(n) = k.outcome {
                 *back.entry(&k.cache).or_default() += n;
             }
             deleted |= outcome == "deleted";
-        }
-        for ((cache, outcome), n) in sums {
-            let (table, cache) = edge(cache);
-            self.keys.get_or_create(&labels3(&table, &cache, "outcome", outcome)).inc_by(n);
         }
         for (cache, n) in back {
             let (table, cache) = edge(cache);
@@ -270,7 +292,7 @@ impl Metrics {
             super::event::Extent::Rows | super::event::Extent::Whole => None,
         };
         if let Some(kind) = kind {
-            self.degraded.get_or_create(&[("table", table), ("kind", kind.to_owned())]).inc();
+            self.degraded.get_or_create(&[("table", table()), ("kind", kind.to_owned())]).inc();
         }
         if deleted {
             self.last_eviction.set(unix_seconds(now.wall));

@@ -229,8 +229,8 @@ impl Observer {
         self.state().is_alive(now)
     }
 
-    /// Prints the summaries and counts that are due. The admin server calls it every second, so that the last repeats
-    /// before a silence are seen.
+    /// Prints the summaries and counts that are due. The daemon calls it every second, so that the last repeats before
+    /// a silence are seen.
     pub fn tick(&self) {
         self.tick_at(Now::read());
     }

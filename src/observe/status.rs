@@ -7,7 +7,7 @@ use super::window::{MINUTES, Window};
 use crate::config::model::{Config, Mode, TableName};
 use crate::rules::layout;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 /// Flushes that are remembered.
@@ -241,7 +241,8 @@ pub struct Flush {
 /// What is counted.
 #[derive(Debug)]
 pub(super) struct Book {
-    edges: BTreeMap<EdgeId, EdgeBook>,
+    /// By table and cache.
+    edges: BTreeMap<TableName, BTreeMap<String, EdgeBook>>,
     pub(super) totals: Totals,
     servers: BTreeMap<Server, ServerBook>,
     flushes: VecDeque<Flush>,
@@ -283,37 +284,45 @@ impl Book {
     pub(super) fn set_edges(&mut self, edges: BTreeMap<EdgeId, Mode>) {
         let mut old = std::mem::take(&mut self.edges);
         for (id, mode) in edges {
-            let (counts, last_eviction) = old.remove(&id).map(|e| (e.counts, e.last_eviction)).unwrap_or_default();
-            self.edges.insert(id, EdgeBook { mode, counts, last_eviction });
+            let known = old.get_mut(&id.table).and_then(|caches| caches.remove(&id.cache));
+            let (counts, last_eviction) = known.map(|e| (e.counts, e.last_eviction)).unwrap_or_default();
+            let caches = self.edges.entry(id.table).or_default();
+            caches.insert(id.cache, EdgeBook { mode, counts, last_eviction });
         }
     }
 
     pub(super) fn statement(&mut self, now: Now, s: &Statement) {
         let again = s.again;
-        let mut concerned: BTreeSet<&str> = BTreeSet::new();
+        let mut concerned: Vec<&str> = Vec::new();
         for k in &s.keys {
             self.totals.counts.add(k);
-            concerned.insert(&k.cache);
+            // Keys are sorted, so those of a cache stand together.
+            if concerned.last().is_none_or(|last| *last != &*k.cache) {
+                concerned.push(&k.cache);
+            }
         }
         for (cache, times) in &s.skipped_null {
             self.totals.counts.skipped_null += times;
-            concerned.insert(cache);
+            concerned.push(cache);
         }
         for (cache, times) in &s.unresolved {
             self.totals.counts.unresolved += times;
-            concerned.insert(cache);
+            concerned.push(cache);
+        }
+        if concerned.len() > 1 {
+            concerned.sort_unstable();
+            concerned.dedup();
         }
         self.totals.counts.changes += u64::from(!again);
         if !again && evicted(&s.keys) {
             self.lag.record(now.instant, s.lag);
         }
         for cache in concerned {
-            let id = EdgeId { table: s.table.clone(), cache: cache.to_owned() };
-            let Some(edge) = self.edges.get_mut(&id) else { continue };
+            let Some(edge) = self.edges.get_mut(&s.table).and_then(|caches| caches.get_mut(cache)) else { continue };
             let of_cache =
                 |list: &[(String, u64)]| list.iter().filter(|(c, _)| c == cache).map(|(_, n)| n).sum::<u64>();
             let mut deleted = false;
-            for k in s.keys.iter().filter(|k| k.cache == cache) {
+            for k in s.keys.iter().filter(|k| &*k.cache == cache) {
                 edge.counts.add(k);
                 deleted |= matches!(k.outcome, Outcome::Deleted(n) | Outcome::Repeat(n) if n > 0);
             }
@@ -377,15 +386,18 @@ impl Book {
     }
 
     pub(super) fn edges(&self) -> Vec<EdgeStatus> {
-        let edge = |(id, e): (&EdgeId, &EdgeBook)| EdgeStatus {
-            table: id.table.to_string(),
-            cache: id.cache.clone(),
+        let edge = |table: &TableName, cache: &String, e: &EdgeBook| EdgeStatus {
+            table: table.to_string(),
+            cache: cache.clone(),
             mode: e.mode.as_str().to_owned(),
             counts: e.counts.clone(),
             last_eviction: e.last_eviction.map(|(at, _)| rfc3339(at)),
             lag_ms: e.last_eviction.and_then(|(_, lag)| lag).map(ms),
         };
-        self.edges.iter().map(edge).collect()
+        let of = |(table, caches): (_, &BTreeMap<String, EdgeBook>)| {
+            caches.iter().map(|(cache, e)| edge(table, cache, e)).collect::<Vec<_>>()
+        };
+        self.edges.iter().flat_map(of).collect()
     }
 
     pub(super) fn servers(&self) -> Vec<ServerStatus> {
@@ -411,11 +423,11 @@ impl Book {
     }
 
     pub(super) fn has_edge(&self, table: &TableName, cache: &str) -> bool {
-        self.edges.contains_key(&EdgeId { table: table.clone(), cache: cache.to_owned() })
+        self.edges.get(table).is_some_and(|caches| caches.contains_key(cache))
     }
 
     pub(super) fn has_table(&self, table: &TableName) -> bool {
-        self.edges.keys().any(|id| id.table == *table)
+        self.edges.contains_key(table)
     }
 }
 

@@ -100,7 +100,7 @@ fn statement_json(now: Now, s: &Statement, line: &str, keys: LogKeys, named: usi
     let values: Vec<Value> = if keys == LogKeys::None { Vec::new() } else { s.values.iter().map(value).collect() };
     let key = |k: &super::event::KeyOutcome| {
         let (outcome, count) = outcome(k.outcome);
-        json!({ "cache": k.cache, "kind": k.kind.as_str(), "key": shown(&k.key, keys), "outcome": outcome, "count": count })
+        json!({ "cache": &*k.cache, "kind": k.kind.as_str(), "key": shown(&k.key, keys), "outcome": outcome, "count": count })
     };
     let skipped = |reason: &'static str| move |(cache, times): &(String, u64)| json!({ "cache": cache, "reason": reason, "times": times });
     let skipped: Vec<Value> =

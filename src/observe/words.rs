@@ -140,7 +140,7 @@ pub(crate) mod tests {
     pub(crate) fn k(key: &str, outcome: Outcome) -> KeyOutcome {
         let kind = if key.contains('*') { Kind::Pattern } else { Kind::Key };
         let cache = key.split(':').next().unwrap_or_default().to_owned();
-        KeyOutcome { cache, kind, key: key.as_bytes().to_vec(), outcome }
+        KeyOutcome { cache: cache.into(), kind, key: key.as_bytes().to_vec(), outcome }
     }
 
     fn with(change: impl FnOnce(&mut Statement)) -> Statement {

@@ -294,7 +294,7 @@ impl From<&Layout> for Stored {
                     Source::Lookup { follow, to, take, by } => StoredSource {
                         column: follow.clone(),
                         lookup: Some(StoredLookup {
-                            to: (to.schema.clone(), to.name.clone()),
+                            to: (to.schema.to_string(), to.name.to_string()),
                             take: take.clone(),
                             by: by.clone(),
                         }),
@@ -307,14 +307,14 @@ impl From<&Layout> for Stored {
                 .map(|e| StoredEdge {
                     cache: e.cache.clone(),
                     holes: e.holes.clone(),
-                    via: e.via.as_ref().map(|t| (t.schema.clone(), t.name.clone())),
+                    via: e.via.as_ref().map(|t| (t.schema.to_string(), t.name.to_string())),
                 })
                 .collect(),
         };
         Self {
             v: VERSION,
-            schema: l.table.schema.clone(),
-            table: l.table.name.clone(),
+            schema: l.table.schema.to_string(),
+            table: l.table.name.to_string(),
             always: l.always,
             closed: l.on_error == OnError::Closed,
             classes: l.classes.iter().map(class).collect(),
@@ -324,7 +324,7 @@ impl From<&Layout> for Stored {
 
 impl From<Stored> for Layout {
     fn from(s: Stored) -> Self {
-        let name = |(schema, name): (String, String)| TableName { schema, name };
+        let name = |(schema, name): (String, String)| TableName { schema: schema.into(), name: name.into() };
         let class = |c: StoredClass| Class {
             ops: Ops { insert: c.ops.contains('i'), update: c.ops.contains('u'), delete: c.ops.contains('d') },
             columns: c.columns,
@@ -344,7 +344,7 @@ impl From<Stored> for Layout {
                 .collect(),
         };
         Self {
-            table: TableName { schema: s.schema, name: s.table },
+            table: TableName { schema: s.schema.into(), name: s.table.into() },
             classes: s.classes.into_iter().map(class).collect(),
             always: s.always,
             on_error: if s.closed { OnError::Closed } else { OnError::Open },

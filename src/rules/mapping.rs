@@ -68,6 +68,18 @@ pub enum Misfit {
     Short(i32),
 }
 
+impl Mapped {
+    /// Empties it and keeps its room.
+    pub fn clear(&mut self) {
+        let Self { targets, protected, skipped_null, unresolved, unknown } = self;
+        targets.clear();
+        protected.clear();
+        skipped_null.clear();
+        unresolved.clear();
+        unknown.clear();
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -237,7 +249,7 @@ impl<'c> Mapper<'c> {
             return;
         };
         let template = &self.config.caches[cache].template;
-        if template.holes().into_iter().any(|hole| fill(hole) == Some(None)) {
+        if template.has_hole(|hole| fill(hole) == Some(None)) {
             out.skipped_null.push(at);
             return;
         }

@@ -10,7 +10,7 @@ const NONCE: &str = "nonce";
 /// The table, in the schema of pgevict.
 #[must_use]
 pub fn table(schema: &str) -> TableName {
-    TableName { schema: schema.to_owned(), name: "probe".to_owned() }
+    TableName { schema: schema.into(), name: "probe".into() }
 }
 
 /// Its layout. An error of its trigger is raised, not degraded: the daemon itself makes the change and wants to know, and a capture

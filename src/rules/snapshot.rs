@@ -40,6 +40,12 @@ impl Snapshot {
         self.xmin
     }
 
+    /// Transactions below `xmax` that were running.
+    #[must_use]
+    pub fn running(&self) -> &[u64] {
+        &self.xip
+    }
+
     /// Whether the effects of transaction `xid` are in the snapshot. Takes top-level ids only.
     #[must_use]
     pub fn sees(&self, xid: u64) -> bool {

@@ -8,6 +8,7 @@ mod pattern;
 use super::filter::Filter;
 use super::glob;
 use pattern::Pattern;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -49,6 +50,17 @@ pub struct Hole {
     pub name: String,
     /// Filters, applied left to right.
     pub filters: Vec<Filter>,
+}
+
+impl Hole {
+    /// What stands in its place; None where that is not known, or a filter cannot work on it.
+    fn value<'a>(&self, fill: Fill<'a>) -> Option<Cow<'a, [u8]>> {
+        let Fill::Value(value) = fill else { return None };
+        if self.filters.is_empty() {
+            return Some(Cow::Borrowed(value));
+        }
+        self.filters.iter().try_fold(value.to_vec(), |value, filter| filter.apply(value)).ok().map(Cow::Owned)
+    }
 }
 
 /// A checked template.
@@ -178,6 +190,11 @@ impl Template {
         if errors.is_empty() { Ok(Self { source: source.to_owned(), kind, segments }) } else { Err(errors) }
     }
 
+    /// Whether one of its holes is such.
+    pub fn has_hole(&self, such: impl Fn(&str) -> bool) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Hole(hole) if such(&hole.name)))
+    }
+
     /// The names of the holes, each once, in order of appearance.
     #[must_use]
     pub fn holes(&self) -> Vec<&str> {
@@ -196,48 +213,42 @@ impl Template {
     ///
     /// A value that a filter cannot work on counts as unknown: what cannot be named exactly is evicted more widely.
     pub fn render<'a>(&self, prefix: &[u8], mut fill: impl FnMut(&str) -> Fill<'a>) -> Rendered {
-        let values: Vec<Option<Vec<u8>>> = self
-            .segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Hole(hole) => match fill(&hole.name) {
-                    Fill::Unknown => None,
-                    Fill::Value(v) => {
-                        hole.filters.iter().try_fold(v.to_vec(), |value, filter| filter.apply(value)).ok()
-                    }
-                },
-                _ => Some(Vec::new()),
-            })
-            .collect();
-        if self.kind == Kind::Key && values.iter().all(Option::is_some) {
-            return Rendered::Key(self.segments.iter().zip(&values).fold(prefix.to_vec(), |mut out, piece| {
-                match piece {
-                    (Segment::Literal(text) | Segment::Glob(text), _) => out.extend_from_slice(text.as_bytes()),
-                    (Segment::Hole(_), value) => out.extend_from_slice(value.as_deref().unwrap_or_default()),
-                }
-                out
-            }));
+        let room = prefix.len() + self.source.len() + 16;
+        if self.kind == Kind::Key
+            && let Some(key) = self.render_key(prefix, room, &mut fill)
+        {
+            return Rendered::Key(key);
         }
-        let mut pattern = Pattern::with_capacity(prefix.len() + self.source.len() + 16);
+        let mut pattern = Pattern::with_capacity(room);
         pattern.literal(prefix);
-        for (i, (segment, value)) in self.segments.iter().zip(&values).enumerate() {
+        for (i, segment) in self.segments.iter().enumerate() {
             let is_hole = |i: usize| matches!(self.segments.get(i), Some(Segment::Hole(_)));
             match segment {
                 Segment::Literal(text) => pattern.literal(text.as_bytes()),
                 Segment::Glob(text) => pattern.glob(text.as_bytes(), i > 0 && is_hole(i - 1), is_hole(i + 1)),
-                Segment::Hole(_) => pattern.value(value.as_deref()),
+                Segment::Hole(hole) => pattern.value(hole.value(fill(&hole.name)).as_deref()),
             }
         }
         Rendered::Pattern(pattern.end())
     }
 
+    /// The exact key; None where a value is unknown.
+    fn render_key<'a>(&self, prefix: &[u8], room: usize, fill: &mut impl FnMut(&str) -> Fill<'a>) -> Option<Vec<u8>> {
+        let mut key = Vec::with_capacity(room);
+        key.extend_from_slice(prefix);
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) | Segment::Glob(text) => key.extend_from_slice(text.as_bytes()),
+                Segment::Hole(hole) => key.extend_from_slice(&hole.value(fill(&hole.name))?),
+            }
+        }
+        Some(key)
+    }
+
     /// Whether every hole has a value that its filters can work on: what is rendered then is what an application names, too.
     pub fn is_named_by<'a>(&self, fill: impl Fn(&str) -> Fill<'a>) -> bool {
         self.segments.iter().all(|segment| match segment {
-            Segment::Hole(hole) => match fill(&hole.name) {
-                Fill::Unknown => false,
-                Fill::Value(v) => hole.filters.iter().try_fold(v.to_vec(), |value, f| f.apply(value)).is_ok(),
-            },
+            Segment::Hole(hole) => hole.value(fill(&hole.name)).is_some(),
             _ => true,
         })
     }

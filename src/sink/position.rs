@@ -42,6 +42,8 @@ pub fn portions<T>(mut all: &[T], most: usize, size: impl Fn(&T) -> usize) -> im
 
 /// Readers that ask for `…:alive` stop trusting the cache this long after evictions have stopped.
 const ALIVE: Duration = Duration::from_secs(5);
+/// Within this it is not set anew: a change that somebody waits for has no need of it.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Names of fields.
 type Fields = Vec<Vec<u8>>;
@@ -95,6 +97,8 @@ pub struct Position {
     nonce: String,
     steps: u64,
     alive: bool,
+    /// When `…:alive` was set last; None: it was not.
+    refreshed: Option<Instant>,
     probe: (Script, String),
     /// What late fills must have seen. Whatever is named here is written before or with the next deletes.
     pub tombstones: Tombstones,
@@ -164,6 +168,7 @@ impl Position {
             nonce,
             steps: 0,
             alive: false,
+            refreshed: None,
             probe: (Script::new(include_str!("probe.lua")), format!("{state}:probe")),
             tombstones: Tombstones::default(),
             worths: None,
@@ -414,10 +419,20 @@ impl Position {
             call.key(*key);
         }
         call.arg(&self.written).arg(text);
-        if self.alive {
-            call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000))
-        } else {
-            call.arg("")
+        let now = Instant::now();
+        let refreshed = match self.refreshed {
+            _ if !self.alive => {
+                call.arg("");
+                None
+            }
+            Some(at) if now.saturating_duration_since(at) < FRESH => {
+                call.arg("-");
+                Some(at)
+            }
+            _ => {
+                call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000));
+                Some(now)
+            }
         };
         call.arg(writes.set.len());
         let ask = self.worths().filter(|_| !keys.is_empty()).map(|w| w.ask(keys)).unwrap_or_default();
@@ -432,10 +447,14 @@ impl Position {
         let Value::Array(parts) = answer else { return Err(odd()) };
         match parts.split_first() {
             Some((Value::Int(1), [gone @ .., Value::Array(said)])) if !ask.is_empty() && gone.len() == keys.len() => {
+                self.refreshed = refreshed;
                 self.said(keys, &ask, said);
                 deleted(gone)
             }
-            Some((Value::Int(1), gone)) if gone.len() == keys.len() => deleted(gone),
+            Some((Value::Int(1), gone)) if gone.len() == keys.len() => {
+                self.refreshed = refreshed;
+                deleted(gone)
+            }
             Some((Value::Int(0), [Value::BulkString(found)])) => {
                 Err(Fault::Moved(String::from_utf8_lossy(found).into_owned()))
             }

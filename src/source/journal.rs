@@ -14,13 +14,16 @@ use tokio_postgres::{Client, Row, Statement};
 /// within the session's `idle_session_timeout`.
 const BYTES: i64 = 256 << 10;
 
+/// So many rows are no few. With 64 kB each, uncompressed some eighty times as much, that is what one page may be.
+const FEW: i64 = 4;
+
 /// What one statement of the application changed, from the journal or from a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Which layout says what the tuples mean.
     pub layout: i64,
-    /// The table, as the configuration named it when the trigger was made; empty in notifications.
-    pub table: String,
+    /// The table, as the configuration named it when the trigger was made; empty in notifications. Rows of a page share it.
+    pub table: Arc<str>,
     /// Transaction and number of its row in the journal; None for a notification.
     pub place: Option<(i64, i64)>,
     /// How rows are named, what happened, and the rows; or what cannot be read about it.
@@ -53,25 +56,25 @@ pub struct Page {
     pub target: Snapshot,
     /// What retention may have deleted; None: nothing yet.
     pub floor: Option<Snapshot>,
-    /// Counter of the trigger's last layer.
-    pub lost: i64,
-    /// The journal's file: another one means that rows went which nobody has read.
-    pub file: Option<u32>,
+    /// Counter of the trigger's last layer, and the journal's file: another one means that rows went which nobody has read. None: not
+    /// asked for, since the next page comes at once.
+    pub kept: Option<(i64, Option<u32>)>,
     /// The changes, in commit-independent order.
     pub changes: Vec<Change>,
     /// Where the next page begins; None after the last.
     pub next: Option<(i64, i64)>,
 }
 
-/// The page statement, prepared for one session.
+/// The statements that read pages, prepared for one session.
 #[derive(Debug)]
 pub struct Journal {
     client: Arc<Client>,
     page: Statement,
+    first: Statement,
 }
 
 impl Journal {
-    /// Prepares the page statement.
+    /// Prepares the statements.
     ///
     /// # Errors
     /// A journal of another form, or a lost connection.
@@ -83,7 +86,8 @@ impl Journal {
         }
         let client = session.connected.client.clone();
         let page = client.prepare(&text).await?;
-        Ok(Self { client, page })
+        let first = client.prepare(&in_schema(include_str!("../../sql/first.sql"), &session.schema)).await?;
+        Ok(Self { client, page, first })
     }
 
     /// Reads one page of `visible(target) \ visible(seen)`, of at most `limit` rows; `target` None stands for now.
@@ -104,37 +108,59 @@ impl Journal {
                 &[&seen.to_string(), &target.map(Snapshot::to_string), &after.0.to_string(), &after.1, &limit, &BYTES],
             )
             .await?;
-        let read = Instant::now();
-        let mut page = Page { target: seen.clone(), floor: None, lost: 0, file: None, changes: Vec::new(), next: None };
-        let mut there = 0;
-        // What belongs to the page is in each of its rows, or in the only one where there are none.
-        if let Some(row) = rows.first() {
-            if let Ok(target) = row.get::<_, &str>(0).parse() {
-                page.target = target;
-            }
-            page.floor = row.get::<_, Option<&str>>(1).and_then(|f| f.parse().ok());
-            page.lost = row.get(2);
-            page.file = row.get(14);
-            there = row.get::<_, Option<i64>>(13).unwrap_or(0);
-            page.changes.reserve(rows.len());
-        }
-        for row in &rows {
-            if let Some(xid) = row.get::<_, Option<i64>>(3) {
-                page.next = Some((xid, row.get(4)));
-                page.changes.push(change(row, read));
-            }
-        }
-        if there < limit && i64::try_from(page.changes.len()).unwrap_or(0) == there {
+        let mut page = page(seen, &rows);
+        page.kept = rows.first().map(|row| (row.get(2), row.get(14)));
+        let last = rows.last().and_then(|row| row.get::<_, Option<i64>>(13)).unwrap_or(0);
+        let count = i64::try_from(page.changes.len()).unwrap_or(i64::MAX);
+        if count < limit && last < BYTES {
             page.next = None;
         }
         Ok(page)
     }
+
+    /// The whole difference to now, where it is a few small rows; None where it is more, or it takes more to tell.
+    ///
+    /// # Errors
+    /// As [`Journal::page`].
+    pub async fn first(&self, seen: &Snapshot) -> Result<Option<Page>, tokio_postgres::Error> {
+        if !seen.running().is_empty() {
+            return Ok(None);
+        }
+        let rows = self.client.query(&self.first, &[&seen.xmax().to_string(), &FEW]).await?;
+        let mut page = page(seen, &rows);
+        let few = i64::try_from(page.changes.len()).is_ok_and(|count| count < FEW);
+        let whole = few && rows.iter().all(|row| row.get::<_, Option<i64>>(15).is_none());
+        page.next = None;
+        Ok(whole.then_some(page))
+    }
+}
+
+/// What belongs to a page is in each of its rows, or in the only one where there are none. `next` is behind its last row.
+fn page(seen: &Snapshot, rows: &[Row]) -> Page {
+    let read = Instant::now();
+    let mut page = Page { target: seen.clone(), floor: None, kept: None, changes: Vec::new(), next: None };
+    if let Some(row) = rows.first() {
+        if let Ok(target) = row.get::<_, &str>(0).parse() {
+            page.target = target;
+        }
+        page.floor = row.get::<_, Option<&str>>(1).and_then(|f| f.parse().ok());
+        page.changes.reserve(rows.len());
+    }
+    for row in rows {
+        if let Some(xid) = row.get::<_, Option<i64>>(3) {
+            page.next = Some((xid, row.get(4)));
+            let last = page.changes.last().map(|change| &change.table);
+            page.changes.push(change(row, last, read));
+        }
+    }
+    page
 }
 
 /// What is read here was written by triggers, of this version or another, or by whoever may write into the journal: nothing of it is
 /// taken for granted, since a panic would come again with every replay.
-fn change(row: &Row, read: Instant) -> Change {
+fn change(row: &Row, last: Option<&Arc<str>>, read: Instant) -> Change {
     let age: f64 = row.get(5);
+    let table = row.try_get::<_, Option<&str>>(7).ok().flatten().unwrap_or_default();
     let (kind, op): (i8, i8) = (row.get(8), row.get(9));
     let what = || -> Result<What, String> {
         let kind = RowKind::from_letter(kind.cast_unsigned()).ok_or_else(|| format!("kind {kind} is not known"))?;
@@ -159,7 +185,7 @@ fn change(row: &Row, read: Instant) -> Change {
     };
     Change {
         layout: row.get(6),
-        table: row.try_get::<_, Option<String>>(7).ok().flatten().unwrap_or_default(),
+        table: last.filter(|last| ***last == *table).cloned().unwrap_or_else(|| table.into()),
         place: Some((row.get::<_, Option<i64>>(3).unwrap_or_default(), row.get(4))),
         what: what(),
         age: Duration::from_secs_f64((age / 1000.0).clamp(0.0, 1e9)),

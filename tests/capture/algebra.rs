@@ -85,6 +85,40 @@ fn every_row_is_in_exactly_one_difference_and_on_exactly_one_of_its_pages() {
 }
 
 #[test]
+fn a_ring_finds_the_first_rows_of_the_page_and_no_large_values() {
+    let w = World::new("CREATE TABLE t (id int)", config(&[("c", "c:{id}")], vec![table("t", vec![edge("c")])]));
+    // The last one belongs to a transaction that is yet to come, as after a restore; number 40 is larger than a ring is read for.
+    w.sql(
+        "INSERT INTO pgevict.journal (xid, layout, tbl, kind, op, tuples)
+         SELECT x::text::xid8, 1, 't', 'r', 'u', ARRAY[ARRAY['0', CASE WHEN x = 40 THEN
+           (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 4000) n) ELSE x::text END]]
+         FROM (SELECT generate_series(3, 70) UNION ALL SELECT 4000000000) AS xids (x), generate_series(1, 2)",
+    );
+    let page = wait(w.db.client.prepare(include_str!("../../sql/page.sql"))).unwrap();
+    let first = wait(w.db.client.prepare(include_str!("../../sql/first.sql"))).unwrap();
+    let places = |rows: &[tokio_postgres::Row]| -> Vec<(i64, i64)> {
+        rows.iter().filter_map(|r| Some((r.get::<_, Option<i64>>(3)?, r.get(4)))).collect()
+    };
+    for xmax in 3..73u64 {
+        let (seen, now) = (format!("{xmax}:{xmax}:"), None::<String>);
+        let rows = wait(w.db.client.query(&page, &[&seen, &now, &"0", &0i64, &4i64, &(1i64 << 40)])).unwrap();
+        let ring = wait(w.db.client.query(&first, &[&xmax.to_string(), &4i64])).unwrap();
+        assert_eq!(places(&ring), places(&rows), "behind {xmax}");
+        assert_eq!(places(&ring).len(), usize::try_from(4.min((71u64.saturating_sub(xmax)) * 2)).unwrap());
+        for (of_ring, of_page) in ring.iter().zip(&rows) {
+            let large = of_ring.get::<_, Option<i64>>(15).is_some();
+            assert_eq!(large, of_ring.get::<_, Option<i64>>(3) == Some(40));
+            let values = |row: &tokio_postgres::Row| {
+                row.try_get::<_, Option<pgevict::rules::payload::Raw<'_>>>(11).unwrap().map(|raw| raw.0.to_vec())
+            };
+            assert_eq!(values(of_ring), values(of_page).filter(|_| !large));
+            assert!(of_ring.get::<_, &str>(0).parse::<Snapshot>().is_ok());
+            assert_eq!(of_ring.get::<_, Option<&str>>(1), of_page.get::<_, Option<&str>>(1));
+        }
+    }
+}
+
+#[test]
 fn whatever_is_quoted_the_server_reads_as_itself() {
     let w = World::bare("", config(&[], Vec::new()));
     let mut rng = rng();

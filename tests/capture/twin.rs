@@ -170,7 +170,7 @@ fn what_explain_says_is_what_the_trigger_writes() {
                 4 if !of_parent => Event::Truncate,
                 _ => Event::Update(&old, &new),
             };
-            let layout = world.layouts().into_iter().find(|l| l.table.name == name).unwrap();
+            let layout = world.layouts().into_iter().find(|l| &*l.table.name == name).unwrap();
             perform(&world, name, columns, event);
             let (postgresql, ours) = (by_postgresql(&world, &layout), offline(&world.config, &layout.table, event));
             assert_eq!(ours, postgresql, "seed {seed}: {name} {event:?}\n{:#?}", world.config.tables);

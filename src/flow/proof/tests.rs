@@ -178,7 +178,7 @@ impl Spec {
     fn unproven(&self, stored: &Proven) -> (Proven, BTreeSet<Form>) {
         let config = self.config();
         let live = |table: &TableName, _: &str| {
-            TABLES.iter().position(|name| *name == table.name).is_none_or(|i| self.live[i])
+            TABLES.iter().position(|name| **name == *table.name).is_none_or(|i| self.live[i])
         };
         unproven(&config, &layouts(&config), live, stored)
     }

@@ -18,7 +18,7 @@ fn calls() -> Config {
 }
 
 fn layout(config: &Config, name: &str) -> Layout {
-    layouts(config).into_iter().find(|l| l.table.name == name).unwrap()
+    layouts(config).into_iter().find(|l| &*l.table.name == name).unwrap()
 }
 
 /// The class of `layout` that holds this cache, and a tuple of it.

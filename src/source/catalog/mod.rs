@@ -126,7 +126,7 @@ fn facts_of(tables: &[TableName], found: &[Found]) -> Facts {
 
 /// What is installed in `schema`, and the tables.
 async fn read(client: &Client, schema: &str, tables: &[TableName]) -> Result<(Installed, Vec<Found>), Error> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|t| (t.schema.as_str(), t.name.as_str())).unzip();
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|t| (&*t.schema, &*t.name)).unzip();
     let rows = client.query(include_str!("../../../sql/catalog.sql"), &[&schemas, &schema, &names]).await?;
     // The shape is our own; what cannot be read would be a table that is not there.
     let installed = rows.first().and_then(|row| serde_json::from_str(row.get(0)).ok()).unwrap_or_default();
