@@ -13,6 +13,7 @@ use crate::config::model;
 use crate::observe::Observer;
 use crate::observe::event::Observation;
 use limited::Limited;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -53,6 +54,36 @@ pub enum Control {
         /// The cache.
         cache: String,
     },
+    /// Fill an entry.
+    Warm(Asked),
+}
+
+/// An entry that somebody wants filled.
+#[derive(Debug)]
+pub struct Asked {
+    /// The cache.
+    pub cache: String,
+    /// Its holes and their values.
+    pub values: BTreeMap<String, String>,
+    /// The key, once it is queued.
+    pub reply: oneshot::Sender<Result<String, Unwarmed>>,
+}
+
+impl Asked {
+    /// It cannot be queued at the moment.
+    pub fn not_now(self, why: &str) {
+        // Whoever asked may have left.
+        let _ = self.reply.send(Err(Unwarmed::NotNow(why.to_owned())));
+    }
+}
+
+/// Why an entry is not filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unwarmed {
+    /// There is no such entry.
+    Unknown(String),
+    /// Later, or by another daemon.
+    NotNow(String),
 }
 
 /// Serves until `stop`. An address that cannot be bound is reported as a warning and tried again: evictions do not

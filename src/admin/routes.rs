@@ -1,6 +1,6 @@
 //! What is answered.
 
-use super::{Control, host};
+use super::{Asked, Control, Unwarmed, host};
 use crate::observe::Observer;
 use crate::observe::metrics::Format;
 use crate::observe::{TailLine, tail};
@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -72,6 +73,7 @@ pub(super) fn socket(observer: Observer, control: mpsc::Sender<Control>, stop: C
         .route("/pause", post(|state: State<Socket>, what: Query<What>| pause(state, what, true)))
         .route("/resume", post(|state: State<Socket>, what: Query<What>| pause(state, what, false)))
         .route("/dismiss/{cache}", post(dismiss))
+        .route("/warm/{cache}", post(warm))
         .with_state(state);
     shared(observer).merge(own)
 }
@@ -81,6 +83,26 @@ async fn dismiss(State(socket): State<Socket>, axum::extract::Path(cache): axum:
     match socket.control.send(Control::Dismiss { cache }).await {
         Ok(()) => (StatusCode::ACCEPTED, "dismissed\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending\n").into_response(),
+    }
+}
+
+/// Queues an entry to be filled; what becomes of it stands in the log.
+async fn warm(
+    State(socket): State<Socket>,
+    axum::extract::Path(cache): axum::extract::Path<String>,
+    Query(values): Query<BTreeMap<String, String>>,
+) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        socket.control.send(Control::Warm(Asked { cache, values, reply })).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(RELOAD, asked).await {
+        Ok(Some(Ok(key))) => (StatusCode::ACCEPTED, Json(json!({ "key": key }))).into_response(),
+        Ok(Some(Err(Unwarmed::Unknown(why)))) => (StatusCode::NOT_FOUND, why).into_response(),
+        Ok(Some(Err(Unwarmed::NotNow(why)))) => (StatusCode::CONFLICT, why).into_response(),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer").into_response(),
     }
 }
 

@@ -143,6 +143,10 @@ impl Live<'_> {
                 Event::Stop => self.begin_drain(Ended::Stop, now).await,
                 Event::Control(Control::Reload(config)) => self.begin_drain(Ended::Reload(config), now).await,
                 Event::Control(Control::Dismiss(cache)) => self.dismiss(&cache).await,
+                Event::Control(Control::Warm(asked)) => {
+                    self.warmer.asked(&self.config, asked);
+                    Ok(())
+                }
                 Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
                 Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
                 Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),

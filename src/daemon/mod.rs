@@ -272,6 +272,7 @@ async fn pause(context: &Context, wait: Duration, dismissed: &mut Vec<String>) -
             Some(asked) = control.recv() => match asked {
                 Control::Reload(config) => return Some(Ended::Reload(config)),
                 Control::Dismiss(cache) => dismissed.push(cache),
+                Control::Warm(asked) => asked.not_now("the servers are not connected"),
             },
             () = tokio::time::sleep_until(until.min(Instant::now() + BEAT).into()) => {}
         }

@@ -69,6 +69,7 @@ pub(super) async fn wait(
             Some(asked) = control.recv() => match asked {
                 Control::Reload(config) => return Err(Ended::Reload(config)),
                 Control::Dismiss(cache) => dismissed.push(cache),
+                Control::Warm(asked) => asked.not_now("another daemon has the lead: ask that one"),
             },
             () = tokio::time::sleep_until(until.into()) => {}
         }

@@ -150,6 +150,10 @@ async fn reloads(
                     let _ = session.send(Control::Dismiss(cache)).await;
                     continue;
                 }
+                admin::Control::Warm(asked) => {
+                    let _ = session.send(Control::Warm(asked)).await;
+                    continue;
+                }
                 admin::Control::Pause { warming, paused, reply } => {
                     // Whoever asked may have left.
                     let _ = reply.send(pause.ask(warming, paused, delivery, &observer));

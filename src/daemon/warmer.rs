@@ -3,6 +3,7 @@
 //! Its connections are its own. What it cannot do is counted and left to the next reader: a key that is absent is never wrong.
 //! The database and the applications have a queue and limits each: a dead endpoint must not keep queries waiting.
 
+mod asked;
 mod found;
 pub mod hand;
 mod order;

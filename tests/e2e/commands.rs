@@ -28,8 +28,12 @@ fn world() -> World {
 
 /// A request to the admin socket.
 pub(crate) fn ask(socket: &Path, target: &str) -> String {
+    request(socket, "GET", target)
+}
+
+pub(crate) fn request(socket: &Path, method: &str, target: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -139,3 +139,26 @@ fn the_start_of_the_daemon_fills_what_is_absent_and_no_eviction_does_unless_it_i
     });
     assert_eq!(get(&w, "app:v2:user:3").as_deref(), Some("by the application"), "it was there");
 }
+
+#[test]
+fn over_the_socket_an_entry_is_queued_and_read_anew() {
+    let w = World::running(&setup());
+    w.wait_position();
+    let ask = |target: &str| crate::commands::request(&w.config_path().with_file_name("admin.sock"), "POST", target);
+    let _: () = w.redis().set("app:v2:user:7", "by the application").unwrap();
+    let answer = ask("/warm/user?id=7");
+    assert!(answer.starts_with("HTTP/1.1 202") && answer.ends_with(r#"{"key":"app:v2:user:7"}"#), "{answer}");
+    w.wait_keys("the key read anew", |r| r.get::<_, String>("app:v2:user:7").unwrap() == "name 7");
+    for (target, code, why) in [
+        ("/warm/usr?id=7", 404, "there is no cache `usr`"),
+        ("/warm/plain?id=7", 404, "has no `warm`"),
+        ("/warm/user", 404, "needs a value for `id`"),
+        ("/warm/user?id=7&other=1", 404, "has no hole `other`"),
+    ] {
+        let answer = ask(target);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(why), "{target}: {answer}");
+    }
+    w.pgevict(&["pause", "--warming"]).exits(0);
+    let answer = ask("/warm/user?id=8");
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.ends_with("warming is paused"), "{answer}");
+}
