@@ -10,6 +10,8 @@
 --   3  the sequence `lost`, which is not transactional, and a warning
 --   4  even that is missing: the warning alone
 -- Not caught, because PostgreSQL does not let it be: a cancelled statement. Nothing of it commits, nothing is lost.
+-- Not bounded on the short way: a lock on the journal's sequence alone, which only an ALTER SEQUENCE by hand takes. LOCK TABLE knows no
+-- sequences; whatever alters the journal itself locks the table first, which is noticed without waiting.
 CREATE OR REPLACE FUNCTION pgevict.__function__() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER

@@ -361,6 +361,12 @@ warm.refresh_at = 0.5
 evict = [{ cache = "user", with = { id = "user_id" } }]
 "#,
     );
+    refreshes(&w, Duration::from_secs(12), Duration::from_millis(100));
+}
+
+/// Of two entries that expire after 6 s the one that is read every so often is read anew after half of them, and outlives them.
+#[track_caller]
+pub(crate) fn refreshes(w: &World, lasts: Duration, every: Duration) {
     let mut redis = w.redis();
     for key in ["user:1", "user:2"] {
         let _: () = redis.pset_ex(key, "old", 6_000).unwrap();
@@ -369,15 +375,15 @@ evict = [{ cache = "user", with = { id = "user_id" } }]
     w.sql("UPDATE users SET name = 'new' WHERE id IN (1, 2)");
     let began = Instant::now();
     let mut refreshed = None;
-    while began.elapsed() < Duration::from_secs(12) {
+    while began.elapsed() < lasts {
         let value: Option<String> = redis.get("user:1").unwrap();
         assert!(value.is_some(), "it expired after {:?} although it was read", began.elapsed());
         if value.as_deref() == Some("new") {
             refreshed.get_or_insert(began.elapsed());
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(every);
     }
     let after = refreshed.expect("it was never refreshed");
     assert!(after >= Duration::from_millis(2_900), "refreshed after {after:?}, before half its time was over");
-    assert_eq!(get(&w, "user:2"), None, "nobody read it");
+    assert_eq!(get(w, "user:2"), None, "nobody read it");
 }

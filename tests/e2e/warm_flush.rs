@@ -193,22 +193,5 @@ evict = [{ cache = "user", with = { id = "user_id" } }]
         ..Setup::default()
     });
     w.wait_position();
-    let mut redis = w.redis();
-    for key in ["user:1", "user:2"] {
-        let _: () = redis.pset_ex(key, "old", 6_000).unwrap();
-    }
-    w.sql("UPDATE users SET name = 'new' WHERE id IN (1, 2)");
-    let began = Instant::now();
-    let mut refreshed = None;
-    while began.elapsed() < Duration::from_secs(8) {
-        let value: Option<String> = redis.get("user:1").unwrap();
-        assert!(value.is_some(), "it expired after {:?} although it was read", began.elapsed());
-        if value.as_deref() == Some("new") {
-            refreshed.get_or_insert(began.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let after = refreshed.expect("it was never refreshed");
-    assert!(after >= Duration::from_millis(2_900), "refreshed after {after:?}, before half its time was over");
-    assert_eq!(redis.get::<_, Option<String>>("user:2").unwrap(), None, "nobody read it");
+    crate::warm::refreshes(&w, Duration::from_secs(8), Duration::from_millis(5));
 }
