@@ -141,7 +141,7 @@ fn where_redis_does_not_tell_the_use_of_keys_they_come_back_all_the_same() {
 #[test]
 fn under_an_lfu_policy_what_is_read_often_comes_back_first() {
     let limits = "[warm]\nconcurrency = 1\nmax_per_second = 1000\n";
-    let w = world(&format!("{limits}{CONFIG}"), &[("maxmemory-policy", "allkeys-lfu"), ("maxmemory", "100mb")]);
+    let w = world(&format!("{limits}{CONFIG}"), &[("maxmemory-policy", "allkeys-lfu"), ("lfu-decay-time", "0")]);
     fill(&w, (1..=50).map(|n| format!("user:{n}")));
     let hot = ["user:13", "user:31", "user:42"];
     for key in hot.iter().cycle().take(3 * 300) {
@@ -189,7 +189,7 @@ warm.refresh_at = 0.5
 evict = [{ cache = "user", with = { id = "user_id" } }]
 "#,
         schema: SCHEMA,
-        redis: &[("maxmemory-policy", "allkeys-lfu"), ("maxmemory", "100mb")],
+        redis: &[("maxmemory-policy", "allkeys-lfu"), ("lfu-decay-time", "0")],
         ..Setup::default()
     });
     w.wait_position();
