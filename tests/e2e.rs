@@ -29,6 +29,8 @@ mod index;
 mod lifecycle;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/load.rs"]
+mod load;
 #[path = "e2e/pause.rs"]
 mod pause;
 #[path = "e2e/poison.rs"]

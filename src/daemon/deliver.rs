@@ -405,8 +405,8 @@ fn in_turn(turn: Turn, repeat_after: Option<Duration>) -> bool {
 }
 
 /// Hole and value of the first tuples, each pair once.
-fn shown(layout: &Layout, what: &What) -> Vec<(String, Option<Vec<u8>>)> {
-    let mut out: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+fn shown(layout: &Layout, what: &What) -> Vec<(Arc<str>, Option<Vec<u8>>)> {
+    let mut out: Vec<(Arc<str>, Option<Vec<u8>>)> = Vec::new();
     for tuple in &what.tuples {
         let (class, resolved) = tuple.class_index();
         let Some(class) = layout.classes.get(class).filter(|_| resolved) else { continue };

@@ -30,6 +30,8 @@ pub(super) struct Indexed {
     next_round: Instant,
     /// What an operator was told last.
     told: State,
+    /// Redis reports nothing any more, until the next session.
+    silenced: bool,
 }
 
 /// An empty index for the patterns of a configuration; None where there are none, or none shall be tracked.
@@ -53,7 +55,15 @@ pub fn index(config: &Config) -> Option<Index> {
 
 impl Indexed {
     pub(super) fn new(tracking: Tracking, now: Instant) -> Self {
-        Self { tracking, filling: None, began: now, next_walk: now, next_round: now + ROUND, told: State::Broken }
+        Self {
+            tracking,
+            filling: None,
+            began: now,
+            next_walk: now,
+            next_round: now + ROUND,
+            told: State::Broken,
+            silenced: false,
+        }
     }
 
     fn next_due(&self) -> Instant {
@@ -123,6 +133,11 @@ impl Live<'_> {
                     indexed.next_round = now + SOON;
                 }
             }
+        }
+        let full = |indexed: &Indexed| indexed.tracking.with(|index| index.state()) == State::Full;
+        if self.indexed.as_mut().is_some_and(|i| full(i) && !std::mem::replace(&mut i.silenced, true)) {
+            // Nobody takes the reports in any more, and they cost Redis with every write.
+            self.position.stop_reports().await.map_err(|f| self.fault(f))?;
         }
         self.tell_index(now);
         Ok(())

@@ -204,7 +204,7 @@ pub struct Statement {
     /// Why, where [`Extent::Degraded`] or [`Extent::Poison`].
     pub note: Option<String>,
     /// `(hole, value)` of the first tuples, for the log; at most 8 pairs.
-    pub values: Vec<(String, Option<Vec<u8>>)>,
+    pub values: Vec<(Arc<str>, Option<Vec<u8>>)>,
     /// Keys and patterns, at most 10 000; sorted.
     pub keys: Vec<KeyOutcome>,
     /// How many more there were.

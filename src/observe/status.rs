@@ -7,7 +7,7 @@ use super::window::{MINUTES, Window};
 use crate::config::model::{Config, Mode, TableName};
 use crate::rules::layout;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 /// Flushes that are remembered.
@@ -293,31 +293,19 @@ impl Book {
 
     pub(super) fn statement(&mut self, now: Now, s: &Statement) {
         let again = s.again;
-        let mut concerned: Vec<&str> = Vec::new();
-        for k in &s.keys {
-            self.totals.counts.add(k);
-            // Keys are sorted, so those of a cache stand together.
-            if concerned.last().is_none_or(|last| *last != &*k.cache) {
-                concerned.push(&k.cache);
-            }
-        }
-        for (cache, times) in &s.skipped_null {
-            self.totals.counts.skipped_null += times;
-            concerned.push(cache);
-        }
-        for (cache, times) in &s.unresolved {
-            self.totals.counts.unresolved += times;
-            concerned.push(cache);
-        }
-        if concerned.len() > 1 {
-            concerned.sort_unstable();
-            concerned.dedup();
-        }
+        s.keys.iter().for_each(|k| self.totals.counts.add(k));
+        self.totals.counts.skipped_null += s.skipped_null.iter().map(|(_, times)| times).sum::<u64>();
+        self.totals.counts.unresolved += s.unresolved.iter().map(|(_, times)| times).sum::<u64>();
         self.totals.counts.changes += u64::from(!again);
         if !again && evicted(&s.keys) {
             self.lag.record(now.instant, s.lag);
         }
-        for cache in concerned {
+        let skipped = s.skipped_null.iter().chain(&s.unresolved).map(|(cache, _)| cache.as_str());
+        let mut concerned = s.keys.iter().map(|k| &*k.cache).chain(skipped);
+        let first = concerned.next();
+        // One cache, as most statements have, needs no list.
+        let others: BTreeSet<&str> = concerned.filter(|cache| Some(*cache) != first).collect();
+        for cache in first.into_iter().chain(others) {
             let Some(edge) = self.edges.get_mut(&s.table).and_then(|caches| caches.get_mut(cache)) else { continue };
             let of_cache =
                 |list: &[(String, u64)]| list.iter().filter(|(c, _)| c == cache).map(|(_, n)| n).sum::<u64>();

@@ -93,9 +93,9 @@ impl Tail {
 
 fn statement_json(now: Now, s: &Statement, line: &str, keys: LogKeys, named: usize) -> Value {
     let (deleted, absent) = deleted_and_absent(s);
-    let value = |(hole, value): &(String, Option<Vec<u8>>)| {
+    let value = |(hole, value): &(Arc<str>, Option<Vec<u8>>)| {
         let shown = value.as_ref().and_then(|v| shown(v, keys));
-        json!({ "hole": hole, "value": shown })
+        json!({ "hole": &**hole, "value": shown })
     };
     let values: Vec<Value> = if keys == LogKeys::None { Vec::new() } else { s.values.iter().map(value).collect() };
     let key = |k: &super::event::KeyOutcome| {

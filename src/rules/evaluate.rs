@@ -310,7 +310,7 @@ impl Run<'_> {
         }
         if let (Event::Update(old, new), Some(columns)) = (self.event, &class.columns) {
             // A looked-up hole stands for its column where neither image has the column itself.
-            let looked_up = |hole: &String, column: &String| {
+            let looked_up = |hole: &str, column: &String| {
                 !old.contains_key(column) && !new.contains_key(column) && old.get(hole) != new.get(hole)
             };
             let changed = columns.iter().any(|c| old.get(c) != new.get(c))

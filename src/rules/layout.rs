@@ -9,6 +9,7 @@ use crate::config::model::{Config, OnError, Ops, TableName, When};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Version of this contract; part of every layout's text and so of its id.
 pub const VERSION: u32 = 1;
@@ -67,7 +68,7 @@ pub struct LayoutEdge {
     pub cache: String,
     /// Hole of the cache's template → index into [`Class::values`]. Holes of the template that are missing here are
     /// not known at this table (parents of lookups) and become `*`.
-    pub holes: BTreeMap<String, usize>,
+    pub holes: BTreeMap<Arc<str>, usize>,
     /// The child table, when this edge exists only because that table's lookup passes through this one.
     pub via: Option<TableName>,
 }
@@ -90,7 +91,7 @@ pub fn layouts(config: &Config) -> Vec<Layout> {
                     values.push(source);
                     values.len() - 1
                 });
-                holes.insert(hole.to_owned(), index);
+                holes.insert(hole.into(), index);
             }
             let columns = edge.columns.as_ref().or(table.columns.as_ref()).map(|listed| {
                 let mut counted: BTreeSet<String> = listed.iter().cloned().collect();
@@ -150,7 +151,7 @@ fn watch_parents(
                 values.push(source);
                 values.len() - 1
             });
-            holes.insert(hole, index);
+            holes.insert(hole.into(), index);
         }
         let mut counted: BTreeSet<String> = values.iter().map(|v| v.own_column().to_owned()).collect();
         counted.extend(by.clone());
@@ -306,7 +307,7 @@ impl From<&Layout> for Stored {
                 .iter()
                 .map(|e| StoredEdge {
                     cache: e.cache.clone(),
-                    holes: e.holes.clone(),
+                    holes: e.holes.iter().map(|(hole, at)| (hole.to_string(), *at)).collect(),
                     via: e.via.as_ref().map(|t| (t.schema.to_string(), t.name.to_string())),
                 })
                 .collect(),
@@ -340,7 +341,11 @@ impl From<Stored> for Layout {
             edges: c
                 .edges
                 .into_iter()
-                .map(|e| LayoutEdge { cache: e.cache, holes: e.holes, via: e.via.map(name) })
+                .map(|e| LayoutEdge {
+                    cache: e.cache,
+                    holes: e.holes.into_iter().map(|(hole, at)| (hole.into(), at)).collect(),
+                    via: e.via.map(name),
+                })
                 .collect(),
         };
         Self {

@@ -136,8 +136,10 @@ pub fn tuples(raw: &[u8]) -> Result<Vec<Tuple>, PayloadError> {
     let mut out = Vec::with_capacity(count);
     for _ in 0..count {
         let class = class(rest.element()?)?;
-        let values =
-            (1..width).map(|_| Ok(rest.element()?.map(<[u8]>::to_vec))).collect::<Result<_, PayloadError>>()?;
+        let mut values = Vec::with_capacity(width - 1);
+        for _ in 1..width {
+            values.push(rest.element()?.map(<[u8]>::to_vec));
+        }
         out.push(Tuple { class, values });
     }
     rest.end().map(|()| out)

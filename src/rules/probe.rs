@@ -17,7 +17,7 @@ pub fn table(schema: &str) -> TableName {
 /// that is merely counted would flush every cache.
 #[must_use]
 pub fn layout(schema: &str) -> Layout {
-    let edge = LayoutEdge { cache: "probe".to_owned(), holes: BTreeMap::from([(NONCE.to_owned(), 0)]), via: None };
+    let edge = LayoutEdge { cache: "probe".to_owned(), holes: BTreeMap::from([(NONCE.into(), 0)]), via: None };
     let class = Class {
         ops: Ops { insert: false, update: true, delete: false },
         columns: None,

@@ -4,5 +4,6 @@ pub mod connect;
 pub mod fill;
 pub mod position;
 pub mod scan;
+pub mod script;
 pub mod tracking;
 pub mod uses;

@@ -5,6 +5,7 @@
 //! B3). Every call writes a record that was never written before, so no roll-back goes unnoticed.
 
 use super::connect::{describe, remedy};
+use super::script::Call;
 use crate::flow::record::Record;
 use crate::flow::tombstones::{BATCH, FLOOR, GUARDED, HISTORY, TOMBSTONE, Tombstones, Writes};
 use crate::flow::worth::Worths;
@@ -368,6 +369,15 @@ impl Position {
         if echo == nonce { Ok(()) } else { Err(odd()) }
     }
 
+    /// Redis reports no keys on this connection from now on.
+    ///
+    /// # Errors
+    /// [`Fault::Redis`].
+    pub async fn stop_reports(&mut self) -> Result<(), Fault> {
+        let mut off = redis::cmd("CLIENT");
+        off.arg("TRACKING").arg("OFF").query_async(&mut self.connection).await.map_err(|e| fault(&e))
+    }
+
     /// Whether each of these keys is there. MEMORY USAGE, because it neither touches a key nor counts as a hit or a miss:
     /// those are what operators judge their caches by.
     ///
@@ -411,39 +421,36 @@ impl Position {
     }
 
     async fn call(&mut self, keys: &[&[u8]], text: &str, writes: &Writes) -> Result<Vec<bool>, Fault> {
-        let mut call = self.script.prepare_invoke();
-        for key in &self.keys {
-            call.key(key);
-        }
-        for key in keys {
-            call.key(*key);
-        }
-        call.arg(&self.written).arg(text);
+        let fields = || writes.set.iter().flat_map(|(field, value)| [field, value]).chain(&writes.drop);
+        let words = self.keys.len() + keys.len() + 5 + 2 * writes.set.len() + writes.drop.len();
+        let names = self.keys.iter().map(String::len).sum::<usize>() + keys.iter().map(|key| key.len()).sum::<usize>();
+        let records = self.written.len() + text.len() + keys.len();
+        let bytes = names + records + fields().map(Vec::len).sum::<usize>();
+        let mut call = Call::of(&self.script, self.keys.len() + keys.len(), words, bytes);
+        self.keys.iter().for_each(|key| call.word(key));
+        keys.iter().for_each(|key| call.word(*key));
+        call.word(&self.written);
+        call.word(text);
         let now = Instant::now();
         let refreshed = match self.refreshed {
             _ if !self.alive => {
-                call.arg("");
+                call.word("");
                 None
             }
             Some(at) if now.saturating_duration_since(at) < FRESH => {
-                call.arg("-");
+                call.word("-");
                 Some(at)
             }
             _ => {
-                call.arg(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000));
+                call.word(u64::try_from(ALIVE.as_millis()).unwrap_or(5_000));
                 Some(now)
             }
         };
-        call.arg(writes.set.len());
+        call.word(writes.set.len());
         let ask = self.worths().filter(|_| !keys.is_empty()).map(|w| w.ask(keys)).unwrap_or_default();
-        call.arg(&ask);
-        for (field, value) in &writes.set {
-            call.arg(field).arg(value);
-        }
-        for field in &writes.drop {
-            call.arg(field);
-        }
-        let answer: Value = call.invoke_async(&mut self.connection).await.map_err(|e| fault(&e))?;
+        call.word(&ask);
+        fields().for_each(|field| call.word(field));
+        let answer = call.run(&mut self.connection).await.map_err(|e| fault(&e))?;
         let Value::Array(parts) = answer else { return Err(odd()) };
         match parts.split_first() {
             Some((Value::Int(1), [gone @ .., Value::Array(said)])) if !ask.is_empty() && gone.len() == keys.len() => {

@@ -3,8 +3,7 @@
 use crate::support::{Db, Setup, World};
 use nix::sys::signal::Signal;
 use pgevict::cli::demo::servers::Down;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
@@ -12,11 +11,12 @@ const SCHEMA: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT
 const CONFIG: &str = "[cache.user]\nkey = \"user:{id}\"\n[table.users]\nevict = [\"user\"]";
 const CHANGE: &str = "UPDATE users SET name = name || '.' WHERE id = 1";
 
-/// A session that LISTENs, and counts what it hears of the application: the daemon's probe rings too.
+/// A session that LISTENs, and keeps who rang: the daemon's probe rings, too.
 struct Listener {
     runtime: tokio::runtime::Runtime,
     client: Client,
-    heard: Arc<AtomicUsize>,
+    /// The sessions that rang.
+    heard: Arc<Mutex<Vec<i32>>>,
 }
 
 impl Listener {
@@ -24,14 +24,12 @@ impl Listener {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = w.pg.url(&w.database);
         let (client, mut connection) = runtime.block_on(tokio_postgres::connect(&url, NoTls)).unwrap();
-        let heard = Arc::new(AtomicUsize::new(0));
-        let (counter, writer) = (heard.clone(), w.value("SELECT pg_backend_pid()").parse::<i32>().unwrap());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let keeps = heard.clone();
         runtime.spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(rung) = message
-                    && rung.process_id() == writer
-                {
-                    counter.fetch_add(1, Ordering::Relaxed);
+                if let AsyncMessage::Notification(rung) = message {
+                    keeps.lock().unwrap().push(rung.process_id());
                 }
             }
         });
@@ -42,11 +40,15 @@ impl Listener {
         self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
     }
 
-    /// What was heard until now: the answer to a query comes behind all of it.
-    fn heard(&self) -> usize {
+    /// How often these sessions were heard until now: the answer to a query comes behind all of it.
+    fn heard_of(&self, writers: &[i32]) -> usize {
         self.sql("SELECT 1");
-        self.heard.load(Ordering::Relaxed)
+        self.heard.lock().unwrap().iter().filter(|pid| writers.contains(pid)).count()
     }
+}
+
+fn pid(db: &Db) -> i32 {
+    db.sql("SELECT pg_backend_pid()")[0][0].as_ref().unwrap().parse().unwrap()
 }
 
 fn usage(db: &Db) -> f64 {
@@ -85,6 +87,7 @@ fn a_notify_queue_that_fills_fails_no_writer_is_told_of_and_drains_again() {
     assert!(files(&w) > few + 10, "{} files", files(&w));
 
     // The daemon sleeps now, so this writer would ring.
+    let writer = w.value("SELECT pg_backend_pid()").parse().unwrap();
     w.sql(CHANGE);
     let mark = w.mark();
     w.daemon(|d| d.signal(Signal::SIGHUP));
@@ -94,13 +97,13 @@ fn a_notify_queue_that_fills_fails_no_writer_is_told_of_and_drains_again() {
         w.check(CHANGE, &["user:1"]);
     }
     lazy.sql("COMMIT");
-    assert_eq!(lazy.heard(), 0, "somebody rang though the queue was over a tenth full");
+    assert_eq!(lazy.heard_of(&[writer]), 0, "somebody rang though the queue was over a tenth full");
 
     // Nobody but the daemon asks how full the queue is; without that it would stay full for ever.
     w.wait_line(mark, &["the NOTIFY queue has drained"]);
     assert!(files(&w) < few + 10, "{} files", files(&w));
     let deadline = Instant::now() + Duration::from_secs(30);
-    while lazy.heard() == 0 {
+    while lazy.heard_of(&[writer]) == 0 {
         // After work the daemon stays awake for a moment, and nobody rings for who is awake.
         while w.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1885431413 AND mode = 'ExclusiveLock' AND granted") == "0" {
             assert!(Instant::now() < deadline, "the daemon never sleeps again");
@@ -108,4 +111,41 @@ fn a_notify_queue_that_fills_fails_no_writer_is_told_of_and_drains_again() {
         assert!(Instant::now() < deadline, "the bell is never rung again");
         w.check(CHANGE, &["user:1"]);
     }
+}
+
+/// NOTIFY makes commits wait for each other. Who changes something now and then rings once, however much it is; those who never
+/// stop ring hardly ever: only while the daemon wakes.
+#[test]
+fn a_burst_rings_once_for_who_sleeps_and_writers_that_never_stop_do_not_ring() {
+    const COMMITS: usize = 2_000;
+    const WRITERS: usize = 3;
+    let w = World::running(&Setup { config: CONFIG, schema: SCHEMA, ..Setup::default() });
+    w.sql("INSERT INTO users SELECT n, 'u' FROM generate_series(10, 50) n");
+    w.wait_position();
+    let listener = Listener::new(&w);
+    listener.sql("LISTEN pgevict");
+    let writer = w.connect();
+    for burst in 1..=10 {
+        super::load::wait_asleep(&w);
+        writer.sql(&format!("BEGIN; {CHANGE}; UPDATE users SET name = 'v' WHERE id > 9; {CHANGE}; COMMIT"));
+        w.drain();
+        assert_eq!(listener.heard_of(&[pid(&writer)]), burst, "rings of {burst} bursts");
+    }
+    let writers: Vec<Db> = (0..WRITERS).map(|_| w.connect()).collect();
+    let pids: Vec<i32> = writers.iter().map(pid).collect();
+    super::load::wait_asleep(&w);
+    std::thread::scope(|scope| {
+        for (n, writer) in writers.iter().enumerate() {
+            scope.spawn(move || {
+                for _ in 0..COMMITS {
+                    writer.sql(&format!("UPDATE users SET name = name || '.' WHERE id = {}", 10 + n));
+                }
+            });
+        }
+    });
+    let rings = listener.heard_of(&pids);
+    println!("{rings} rings of {} commits", WRITERS * COMMITS);
+    // A machine that gives nobody its cores for 20 ms lets the daemon sleep in between.
+    assert!(rings * 20 < WRITERS * COMMITS, "{rings} rings of {} commits", WRITERS * COMMITS);
+    assert!(rings > 0, "the daemon slept at the beginning, and nobody woke it");
 }
