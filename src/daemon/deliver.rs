@@ -13,7 +13,7 @@ use crate::rules::layout::Layout;
 use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Misfit, Target};
 use crate::rules::payload::RowKind;
 use crate::rules::template::{Kind, Rendered};
-use crate::sink::position::{MOST_KEYS, portions};
+use crate::sink::portion::portions;
 use crate::source::journal::{Change, What};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -323,7 +323,7 @@ impl Live<'_> {
     /// Deletes exact keys and tells their askers.
     async fn delete(&mut self, keys: Keys) -> Step {
         let once = keys.once();
-        for chunk in portions(&once.names, MOST_KEYS, |(key, _)| key.len()) {
+        for chunk in portions(&once.names, self.position.most_keys(), |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| *key).collect();
             let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
             // One answer of a slow Redis is bounded by less than the watchdog's patience; a page of them is not.
@@ -439,6 +439,7 @@ pub(super) fn table_named<'l>(current: &'l [Arc<Layout>], text: &str) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::portion::MOST_KEYS;
     use proptest::prelude::*;
 
     proptest! {

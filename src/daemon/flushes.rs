@@ -7,7 +7,7 @@ use crate::flow::proof::{Form, Proven};
 use crate::observe::event::{Condition, FlushReason, Observation};
 use crate::rules::snapshot::Snapshot;
 use crate::rules::template::Rendered;
-use crate::sink::position::MOST_KEYS;
+use crate::sink::portion::MOST_KEYS;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use super::passes::{Lane, Wanted};
 use super::statements::Asker;
 use crate::config::model::OverLimit;
 use crate::observe::event::{Condition, Observation, Outcome};
-use crate::sink::position::{MOST_FOUND, portions};
+use crate::sink::portion::{MOST_FOUND, portions};
 use crate::sink::scan::Found;
 use std::time::Instant;
 

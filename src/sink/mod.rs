@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod fill;
+pub mod portion;
 pub mod position;
 pub mod scan;
 pub mod script;

@@ -72,6 +72,12 @@ fn calls(redis: &mut redis::Connection, command: &str) -> u64 {
     line.map_or(0, |l| l.split(',').next().unwrap().parse().unwrap())
 }
 
+/// The position that Redis holds.
+fn position(redis: &mut redis::Connection) -> String {
+    let record: String = redis.hget("{pgevict}:position", "rec").unwrap();
+    serde_json::from_str::<serde_json::Value>(&record).unwrap()["pos"].to_string()
+}
+
 fn put(redis: &mut redis::Connection, names: impl Iterator<Item = String>) -> Vec<String> {
     let names: Vec<String> = names.collect();
     for names in names.chunks(10_000) {
@@ -89,7 +95,7 @@ fn a_key_whose_report_is_still_on_its_way_when_its_change_is_read_is_found() {
     wait_live(&w);
     let (mut redis, mut fenced) = (w.redis(), 0);
     for id in 1..=20 {
-        let (key, asked) = (format!("posts:{id}:late"), calls(&mut redis, "ping"));
+        let (key, asked, before) = (format!("posts:{id}:late"), calls(&mut redis, "ping"), position(&mut redis));
         proxy.inflict(Fault::Held);
         redis.set::<_, _, ()>(&key, "cached").unwrap();
         w.sql(&change(id));
@@ -102,8 +108,11 @@ fn a_key_whose_report_is_still_on_its_way_when_its_change_is_read_is_found() {
         fenced += u32::from(asks);
         proxy.heal();
         w.wait_gone(&[&key]);
+        // The position follows by a script of its own, which is not to fall into the next try.
+        until("the position to follow", || position(&mut redis) != before);
     }
-    assert!(fenced > 4, "in {fenced} of 20 tries only was the report held when the daemon asked");
+    println!("in {fenced} of 20 tries the report was held when the daemon asked");
+    assert!(fenced > 9, "in {fenced} of 20 tries only was the report held when the daemon asked");
 }
 
 /// PostgreSQL, the daemon and Redis work at the same time: while Redis has not said what became of a page's keys, the next page
@@ -169,6 +178,12 @@ fn deletes(redis: &mut redis::Connection) -> Vec<(usize, Vec<String>)> {
     scripts.filter_map(|c| c[2].parse::<usize>().ok()?.checked_sub(3).map(|keys| (keys, c))).collect()
 }
 
+/// How many words a command had.
+fn length(words: &[String]) -> usize {
+    let more = words.last().and_then(|last| last.strip_prefix("... (")?.split(' ').next()?.parse::<usize>().ok());
+    more.map_or(words.len(), |more| words.len() - 1 + more)
+}
+
 const EVERY_COMMAND: [(&str, &str); 2] = [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "1000000")];
 
 #[test]
@@ -181,8 +196,10 @@ fn a_key_that_every_statement_of_a_batch_names_goes_once() {
     w.drain();
     let deletes = deletes(&mut redis);
     for key in ["post:7", "posts:7:a"] {
-        let times = deletes.iter().filter(|(_, words)| words.iter().any(|word| word == key)).count();
-        assert_eq!(times, 1, "{key} was deleted by {times} scripts");
+        let scripts = deletes.iter().filter(|(_, words)| words.iter().any(|word| word == key));
+        let keys: Vec<usize> = scripts.map(|(keys, _)| *keys).collect();
+        // The harness's marker or a probe may be in it.
+        assert!(keys.len() == 1 && keys[0] <= 3, "{key}: keys of the scripts that deleted it: {keys:?}");
     }
 }
 
@@ -212,6 +229,28 @@ fn no_script_deletes_more_keys_than_redis_can_in_a_millisecond() {
         let scan = commands(&mut redis).into_iter().filter(|c| c[0] == "SCAN");
         assert!(scan.flat_map(|c| c.last().cloned()).all(|count| count.parse::<u32>().unwrap() <= 250));
     }
+}
+
+/// A tombstone takes Redis as long as two keys, and a script may hold both.
+#[test]
+fn no_script_of_a_guarded_cache_writes_more_than_redis_can_in_a_millisecond() {
+    let guarded = CONFIG.replace("key = \"post:{id}\"", "key = \"post:{id}\"\nguard_fills = true");
+    let w = World::running(&Setup { redis: &EVERY_COMMAND, ..setup(&guarded) });
+    w.wait_position();
+    w.drain();
+    let mut redis = w.redis();
+    let exact = put(&mut redis, (1..=6000).map(|id| format!("post:{id}")));
+    w.sql("UPDATE posts SET title = 'new'");
+    until("all of them to go", || there(&mut redis, &exact) == 0);
+    let scripts = deletes(&mut redis);
+    // What stands behind the keys are five words and pairs of field and value.
+    let sizes = scripts.iter().map(|(keys, words)| (*keys, (length(words) - 3 - 3 - keys).saturating_sub(5) / 2));
+    let (mut deleted, mut written) = (0, 0);
+    for (keys, fields) in sizes {
+        (deleted, written) = (deleted + keys, written + fields);
+        assert!(keys + 2 * fields <= 1_004, "{keys} keys and {fields} fields in one script");
+    }
+    assert!(deleted >= 6_000 && written >= 6_000, "{deleted} keys and {written} fields: not everything was seen");
 }
 
 /// A whole cache goes in throttled slices; what changes meanwhile, an exact key or a pattern, does not wait for its end.

@@ -131,6 +131,16 @@ fn a_burst_rings_once_for_who_sleeps_and_writers_that_never_stop_do_not_ring() {
         w.drain();
         assert_eq!(listener.heard_of(&[pid(&writer)]), burst, "rings of {burst} bursts");
     }
+    // Transactions one behind the other ring until the first of them has woken the daemon.
+    let (steps, hasty) = (20, w.connect());
+    for _ in 0..10 {
+        super::load::wait_asleep(&w);
+        (0..steps).for_each(|_| drop(hasty.sql(CHANGE)));
+    }
+    let rings = listener.heard_of(&[pid(&hasty)]);
+    println!("{rings} rings of 10 bursts of {steps} transactions each");
+    assert!((10..10 * steps * 3 / 4).contains(&rings), "{rings} rings of 10 bursts of {steps} transactions each");
+
     let writers: Vec<Db> = (0..WRITERS).map(|_| w.connect()).collect();
     let pids: Vec<i32> = writers.iter().map(pid).collect();
     super::load::wait_asleep(&w);

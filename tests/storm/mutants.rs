@@ -73,6 +73,11 @@ const MUTANTS: [(&str, &str, Catcher); 23] = [
         Test("e2e", "index::what_a_roll_back_brings_back_is_found_again"),
     ),
     (
+        "unfenced",
+        "the key index answers without waiting for the reports that are on their way (B8)",
+        Test("e2e", "load::a_key_whose_report_is_still_on_its_way_when_its_change_is_read_is_found"),
+    ),
+    (
         "warm-plain-set",
         "what is warmed is stored by a plain SET",
         Test("e2e", "warm::a_value_that_a_change_has_overtaken_is_refused_and_read_again"),

@@ -3,7 +3,7 @@
 use crate::rules::mapping::Protection;
 use crate::rules::matcher::Matcher;
 use crate::rules::template::Rendered;
-use crate::sink::position::MOST_KEYS as CHUNK;
+use crate::sink::portion::MOST_KEYS as CHUNK;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use std::collections::{BTreeSet, HashSet};

@@ -57,6 +57,11 @@ struct Outcome {
 
 /// Runs until the daemon has slept `sleeps` times. `confirms`: whether it looks once more once it has the lock.
 fn run(load: &Load, seed: u64, sleeps: u64, confirms: bool) -> Outcome {
+    run_until(load, seed, sleeps, u64::MAX, confirms)
+}
+
+/// The same, but no longer than to this microsecond.
+fn run_until(load: &Load, seed: u64, sleeps: u64, end: u64, confirms: bool) -> Outcome {
     let mut random = StdRng::seed_from_u64(seed);
     let start = Instant::now();
     let at = |t: u64| start + Duration::from_micros(t);
@@ -77,7 +82,7 @@ fn run(load: &Load, seed: u64, sleeps: u64, confirms: bool) -> Outcome {
             out.bursts += 1;
             next_burst += load.pause + random.random_range(0..load.pause);
         }
-        let Some(Reverse((now, what))) = heap.pop() else { break };
+        let Some(Reverse((now, what))) = heap.pop().filter(|Reverse((now, _))| *now < end) else { break };
         let mut delay = |most: u64| now + random.random_range(1..most);
         match what {
             Happens::Trigger { commits_in } => {
@@ -192,6 +197,16 @@ fn at_saturation_nobody_rings_and_when_idle_a_burst_rings_about_once() {
         }
     }
     assert!((1_000..13_000).contains(&polls), "{polls} polls in a minute");
+    // The same with writers: two thousand transactions a second for a minute, some of them half a second long.
+    let crowded = Load { burst: 2_000, within: 1_000_000, pause: 500_000, longest: 500_000 };
+    let out = run_until(&crowded, 7, 1, 60_000_000, true);
+    assert_eq!((out.sleeps, out.rings), (0, 0), "{out:?}");
+    assert!(out.bursts > 70 && out.latest < 20_000, "{out:?}");
+    // Many transactions in three milliseconds: those that begin before the daemon has taken its lock back ring, the others do not.
+    let bursts = Load { burst: 50, within: 3_000, pause: 100_000, longest: 500 };
+    let out = run(&bursts, 7, 5_000, true);
+    println!("{} rings of {} bursts of {}", out.rings, out.bursts, bursts.burst);
+    assert!(out.rings < out.bursts * bursts.burst / 2, "{out:?}");
     // One statement at a time: each burst wakes a sleeper once.
     let lonely = Load { burst: 1, within: 2, pause: 60_000, longest: 100 };
     let out = run(&lonely, 7, 5_000, true);
