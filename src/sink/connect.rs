@@ -211,6 +211,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn commands_leave_at_once_whatever_the_transport() {
+        for url in ["redis://localhost/0", "rediss://localhost/0"] {
+            let redis = Redis { url: crate::config::redis_url::parse(url).unwrap(), state: "{pgevict}".into() };
+            let client = client(&redis, ProtocolVersion::RESP3).unwrap();
+            assert!(client.get_connection_info().tcp_settings().nodelay(), "{url}");
+        }
+    }
+
+    #[test]
     fn a_refusal_is_recognised_also_from_within_a_script() {
         let wrapped =
             "Error running script (call to f_18bb): @user_script:8: @user_script: 8: -READONLY You can't write";
