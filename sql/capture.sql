@@ -82,40 +82,43 @@ BEGIN
   -- hot
   -- One row, as most statements change, whose values read the same under all settings: nothing is pinned for it, which would cost
   -- half as much as the rest. Whoever calls has a `search_path` of his own, so every name and operator here, above and in the bell says
-  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. (LIMIT: a plan made for a large statement
-  -- would cost so much that every later run of it in the session were compiled, JIT.)
+  -- whose it is. Either this writes the row, or it does nothing and what follows does all of it. Each query answers NULL where there is
+  -- nothing to write (also for no row at all), '{}' where a value's text depends on settings, and fails where there are two rows. What it
+  -- costs PostgreSQL is to set the query up, not to run it: a condition that asks for a second row would cost a tenth of the trigger. (LIMIT:
+  -- a plan made for a large statement would cost so much that every later run of it in the session were compiled, JIT.)
   BEGIN
-    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-      pgevict_op := 'i';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __insert_hot__) AS q LIMIT 1;
-      IF pgevict_one IS NULL THEN
-        PERFORM FROM pgevict_new LIMIT 1;
-      END IF;
-    ELSIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
       pgevict_op := 'u';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __update_hot__) AS q LIMIT 1;
-      IF pgevict_one IS NULL THEN
-        PERFORM FROM pgevict_old LIMIT 1;
+      SELECT (TABLE __update_hot__) INTO pgevict_array;
+      IF pgevict_array IS NULL THEN
+        RETURN NULL;
+      END IF;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      pgevict_op := 'i';
+      SELECT (TABLE __insert_hot__) INTO pgevict_array;
+      IF pgevict_array IS NULL THEN
+        RETURN NULL;
       END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
-      SELECT true, q.tuples INTO pgevict_one, pgevict_array FROM (TABLE __delete_hot__) AS q LIMIT 1;
-      IF pgevict_one IS NULL THEN
-        PERFORM FROM pgevict_old LIMIT 1;
+      SELECT (TABLE __delete_hot__) INTO pgevict_array;
+      IF pgevict_array IS NULL THEN
+        RETURN NULL;
       END IF;
     END IF;
-    IF pgevict_one AND pgevict_array IS NULL OR NOT FOUND AND TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
-      RETURN NULL;
-    END IF;
-    IF pgevict_one AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
+    IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
       LOCK TABLE pgevict.journal IN ROW EXCLUSIVE MODE NOWAIT;
-      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)
-      RETURNING pg_catalog.mod(seq, 251) OPERATOR(pg_catalog.=) 0 INTO pgevict_look;
-      pgevict_journal := __journal__;
+      INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array);
+      -- Asked of the sequence: RETURNING costs ten times as much.
+      pgevict_look := pg_catalog.mod(pg_catalog.currval(__numbers__), 251) OPERATOR(pg_catalog.=) 0;
       -- bell
-      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(__lock_class__, pgevict_journal::pg_catalog.int4);
+      pgevict_ring := NOT pg_catalog.pg_try_advisory_xact_lock_shared(__lock_class__, __journal__::pg_catalog.oid::pg_catalog.int4);
       -- end bell
+      IF NOT (pgevict_look OR pgevict_ring IS TRUE) THEN
+        RETURN NULL;
+      END IF;
+      pgevict_journal := __journal__;
     END IF;
   EXCEPTION WHEN OTHERS THEN
     pgevict_journal := NULL;

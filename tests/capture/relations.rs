@@ -47,6 +47,14 @@ fn a_suppressed_half_of_a_row_movement_makes_every_row_count() {
     );
     w.journal();
     w.check("UPDATE metrics SET region = 'us' WHERE id < 4", &["metrics u r [0,1 0,2 0,3]"]);
+    // One row, which the move takes: it is gone. Values that were NULL before are no excuse.
+    w.sql("INSERT INTO metrics VALUES (2, 'eu', '2026-02-01', 0), (2, 'eu', '2026-03-01', NULL)");
+    w.journal();
+    w.check(
+        "UPDATE metrics SET region = 'us' WHERE day = '2026-02-01' AND id = 2 AND region = 'eu'",
+        &["metrics u r [0,2]"],
+    );
+    w.check("UPDATE metrics SET region = 'us' WHERE id = 2", &["metrics u r [0,2]"]);
 }
 
 #[test]

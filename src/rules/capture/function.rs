@@ -211,6 +211,7 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
         ("__seen__", literal(&format!("pgevict.seen_{}", suffix(&layout.table)))),
         ("__lost__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.lost")))),
         ("__journal__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.journal")))),
+        ("__numbers__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.journal_seq_seq")))),
         ("__channel__", literal(&settings.channel)),
         ("__table__", literal(&layout.table.to_string())),
     ] {

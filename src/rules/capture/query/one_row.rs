@@ -18,15 +18,13 @@ const PLAIN: &str = "16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,380
 
 impl Compiler<'_> {
     /// Yields one column `tuples text[]`, two-dimensional: a row where the statement changed exactly one, NULL where that
-    /// one concerns no class; no row otherwise. `plain`: none either where a value's text depends on settings.
+    /// one concerns no class; no row otherwise. `plain`: two rows where it changed more than one, `{}` where a value's text depends on settings.
     pub(super) fn one_row(&self, op: Op, plain: bool) -> String {
         let images: &[(&str, bool)] = match op {
             Op::Insert => &[("n", false)],
             Op::Delete => &[("o", true)],
             _ => &[("o", true), ("n", false)],
         };
-        let from: Vec<String> =
-            images.iter().map(|(alias, old)| format!("{} AS {alias}", self.image(images.len() == 2, *old))).collect();
         let lookups: String = images.iter().map(|(alias, _)| self.parents(alias)).collect();
 
         // Classes that the same rows concern share one condition: often all of them.
@@ -63,29 +61,46 @@ impl Compiler<'_> {
             .iter()
             .flat_map(|(_, c)| c.values.iter().map(Source::own_column).chain(c.when.iter().map(|w| w.column.as_str())))
             .collect();
-        let types: String = texts
-            .iter()
-            .filter(|_| plain)
-            .map(|c| {
+        // Concatenation takes NULL for nothing.
+        let parts = parts.join("\n    OPERATOR(pg_catalog.||) ");
+        let compared = images.len() == 2;
+        let mark = (plain && compared).then_some("true AS pgevict_there");
+        let images_of =
+            |(alias, old): &(&str, bool)| format!("({}) AS {alias}", self.image(compared, *old, mark.filter(|_| !old)));
+        let from: Vec<String> = images.iter().map(images_of).collect();
+        if !plain {
+            // Whatever was updated has an old image, so that one is counted; the condition is uncorrelated: the plan asks it once, before
+            // anything is joined.
+            return format!(
+                "SELECT {parts} AS tuples\n  FROM {}{lookups}\n  WHERE NOT EXISTS (SELECT FROM {} OFFSET 1)",
+                from.join(" CROSS JOIN "),
+                transition_table(images[0].1)
+            );
+        }
+        // A row that is moved to a partition whose trigger refuses it has an old image and no new one.
+        let checks: Vec<String> = compared
+            .then(|| "n.pgevict_there".to_owned())
+            .into_iter()
+            .chain(texts.iter().map(|c| {
                 format!(
-                    " AND pg_catalog.pg_typeof({last}.{}) OPERATOR(pg_catalog.=) ANY ('{{{PLAIN}}}'::pg_catalog.oid[])",
+                    "pg_catalog.pg_typeof({last}.{}) OPERATOR(pg_catalog.=) ANY ('{{{PLAIN}}}'::pg_catalog.oid[])",
                     ident(c)
                 )
-            })
+            }))
             .collect();
-        // Concatenation takes NULL for nothing. Whatever was updated has an old image, so that one is counted; the
-        // condition is uncorrelated: the plan asks it once, before anything is joined.
-        format!(
-            "SELECT {} AS tuples\n  FROM {}{lookups}\n  WHERE NOT EXISTS (SELECT FROM {} OFFSET 1){types}",
-            parts.join("\n    OPERATOR(pg_catalog.||) "),
-            from.join(" CROSS JOIN "),
-            transition_table(images[0].1)
-        )
+        let answer = if checks.is_empty() {
+            parts
+        } else {
+            format!("CASE WHEN {} THEN\n    {parts}\n    ELSE '{{}}'::pg_catalog.text[] END", checks.join(" AND "))
+        };
+        let on = if compared { " ON true" } else { "" };
+        let from = from.join(" LEFT JOIN ");
+        format!("SELECT {answer} AS tuples\n  FROM {from}{on} LIMIT 2")
     }
 
     /// An image's columns as they are, for expressions to cast. Named bare: of a column that is gone, `alias.column` could
     /// mean a cast or a function of the whole row.
-    fn image(&self, compared: bool, old: bool) -> String {
+    fn image(&self, compared: bool, old: bool, mark: Option<&str>) -> String {
         let relation = transition_table(old);
         let mut names: BTreeSet<&str> = self.sources.iter().map(|s| s.own_column()).collect();
         for (_, class) in &self.classes {
@@ -100,8 +115,8 @@ impl Compiler<'_> {
             None if PLPGSQL.contains(&name) => format!("{relation}.{}", ident(name)),
             None => ident(name),
         };
-        let columns: Vec<String> = names.into_iter().map(column).collect();
-        format!("(SELECT {} FROM {relation})", columns.join(", "))
+        let columns: Vec<String> = mark.map(str::to_owned).into_iter().chain(names.into_iter().map(column)).collect();
+        format!("SELECT {} FROM {relation}", columns.join(", "))
     }
 
     /// The parents of one image. LIMIT keeps their rows out of any join order but "for this row, by index".
