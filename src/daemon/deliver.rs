@@ -144,7 +144,7 @@ impl Live<'_> {
             extent,
             note: what.note.clone(),
             values: shown(layout, what),
-            keys: Vec::new(),
+            keys: Vec::with_capacity(mapped.targets.len() + mapped.protected.len()),
             more_keys: 0,
             skipped_null: if turn == Turn::First { counted(layout, &mapped.skipped_null) } else { Vec::new() },
             unresolved: if turn == Turn::First { counted(layout, &mapped.unresolved) } else { Vec::new() },
@@ -406,7 +406,7 @@ fn in_turn(turn: Turn, repeat_after: Option<Duration>) -> bool {
 
 /// Hole and value of the first tuples, each pair once.
 fn shown(layout: &Layout, what: &What) -> Vec<(Arc<str>, Option<Vec<u8>>)> {
-    let mut out: Vec<(Arc<str>, Option<Vec<u8>>)> = Vec::new();
+    let mut out: Vec<(Arc<str>, Option<Vec<u8>>)> = Vec::with_capacity(what.tuples.len().min(SHOWN_VALUES));
     for tuple in &what.tuples {
         let (class, resolved) = tuple.class_index();
         let Some(class) = layout.classes.get(class).filter(|_| resolved) else { continue };
