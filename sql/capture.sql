@@ -179,7 +179,8 @@ BEGIN
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', __everything__) INTO pgevict_journal USING pgevict_op;
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', __everything__), __uneven__,
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE __uneven__ END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (__layout__, __table__, 'r', pgevict_op, pgevict_array)

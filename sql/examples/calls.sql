@@ -436,7 +436,7 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH u AS MATERIALIZED (
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -451,15 +451,15 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
     n.c2 AS n2,
     n.c3 AS n3,
     n.c4 AS n4,
-    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
-    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
-    ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
   FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
-    OR ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+    OR ((SELECT uneven FROM pgevict_counts) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
   FROM r WHERE r.h0
@@ -514,7 +514,7 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT "agent_id" AS c0, "user_id" AS c1 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c1::text COLLATE "C" AS iv0
@@ -530,7 +530,7 @@ SELECT DISTINCT t.tuple FROM (
 SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
 UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
 UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
-) AS t$query$ WHEN 'UPDATE' THEN $query$WITH u AS MATERIALIZED (
+) AS t$query$ WHEN 'UPDATE' THEN $query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -545,15 +545,15 @@ UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
     n.c2 AS n2,
     n.c3 AS n3,
     n.c4 AS n4,
-    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
-    ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
-    ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h0,
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record) AS h1,
+    ((SELECT uneven FROM pgevict_counts) OR ROW(o.c4)::record *<> ROW(n.c4)::record) AS h2
   FROM (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
-    OR ((SELECT uneven FROM u) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+    OR ((SELECT uneven FROM pgevict_counts) OR ROW(o.c4)::record *<> ROW(n.c4)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
   FROM r WHERE r.h0
@@ -587,7 +587,8 @@ SELECT DISTINCT t.tuple FROM (
 SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
 UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
 UNION ALL SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k
-) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
+) AS t$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7095359158514679516, 'calls', 'r', pgevict_op, pgevict_array)
@@ -643,7 +644,7 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$, $query$WITH r AS (
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH u AS MATERIALIZED (
+SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -662,7 +663,7 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] WHEN 'UPDAT
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o4::text COLLATE "C" AS ov0, r.n4::text COLLATE "C" AS nv0
   FROM r
@@ -670,7 +671,7 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] WHEN 'UPDAT
 SELECT DISTINCT t.tuple FROM (
 SELECT ARRAY['0'::text, k.ov0] AS tuple FROM k0 AS k WHERE k.o
 UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
-) AS t$query$, $query$WITH u AS MATERIALIZED (
+) AS t$query$, $query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -689,7 +690,7 @@ UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "agent_id" AS c0, "cost_cents" AS c1, "duration_seconds" AS c2, "status" AS c3, "user_id" AS c4
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2, o.c3, o.c4)::record *<> ROW(n.c0, n.c1, n.c2, n.c3, n.c4)::record)
 ), k1 AS (
   SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov0, r.n0::text COLLATE "C" AS nv0
   FROM r
@@ -697,7 +698,7 @@ UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
 SELECT DISTINCT t.tuple FROM (
 SELECT ARRAY['1'::text, k.ov0] AS tuple FROM k1 AS k WHERE k.o
 UNION ALL SELECT ARRAY['1'::text, k.nv0] AS tuple FROM k1 AS k WHERE k.n
-) AS t$query$, $query$WITH u AS MATERIALIZED (
+) AS t$query$, $query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -708,7 +709,7 @@ UNION ALL SELECT ARRAY['1'::text, k.nv0] AS tuple FROM k1 AS k WHERE k.n
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "user_id" AS c0
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0)::record *<> ROW(n.c0)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0)::record *<> ROW(n.c0)::record)
 ), k2 AS (
   SELECT DISTINCT r.o, r.n, r.o0::text COLLATE "C" AS ov0, r.n0::text COLLATE "C" AS nv0
   FROM r
@@ -798,8 +799,8 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['acdb5ff2e01f7ffa29c46248da8fe48ca2973020493e597c4aadc6245b12a4c3']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=acdb5ff2e01f7ffa']::text[];
+  hashes constant text[] := ARRAY['38d50d02421714992bcd994d95497bb6618ce674b877c7d01d6b8f6b06f808f4']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=38d50d0242171499']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -1102,7 +1103,7 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT "call_id" AS c0 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c0 AS if0
@@ -1133,7 +1134,8 @@ SELECT DISTINCT t.tuple FROM (
 SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text, NULL] ELSE ARRAY['0'::text, l0.t0] END AS tuple FROM k0 AS k
   LEFT JOIN LATERAL (SELECT true AS found, p."user_id"::text COLLATE "C" AS t0 FROM "public"."calls" AS p
     WHERE p."id" = k.if0 LIMIT 1) AS l0 ON true
-) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
+) AS t$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (2268899811732888572, 'lead_analytics', 'r', pgevict_op, pgevict_array)
@@ -1252,8 +1254,8 @@ SELECT CASE WHEN (k.if0 IS NOT NULL AND l0.found IS NULL) THEN ARRAY['-1'::text,
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['d729192e2552472d86b6da96eb2694f0ded2ffe404497c97e38638c4ed3129b5']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=d729192e2552472d']::text[];
+  hashes constant text[] := ARRAY['c2f3da9129fb15fde938bc54f1f22c59f63c1ec9d20467b5feba80664a633062']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=2268899811732888572 table=lead_analytics source=c2f3da9129fb15fd']::text[];
   settings constant text[] := ARRAY['search_path=pg_catalog, pg_temp
 lock_timeout=250ms
 TimeZone=UTC
@@ -1621,7 +1623,7 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT "id" AS c0, "user_id" AS c1 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
@@ -1658,7 +1660,8 @@ UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
 SELECT DISTINCT t.tuple FROM (
 SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k
 UNION ALL SELECT ARRAY['1'::text, k.iv1] AS tuple FROM k1 AS k
-) AS t$query$ END) INTO pgevict_journal USING pgevict_op;
+) AS t$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (6750363748978745148, 'agents', 'r', pgevict_op, pgevict_array)
@@ -1798,8 +1801,8 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['8ec08ff3e12c53da11e3e364648bf6cbb05ff67623c9d0bb66633c50b14153d8']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=8ec08ff3e12c53da']::text[];
+  hashes constant text[] := ARRAY['e5d94939147632946e2da0af14aed27d7dfaf4b005c796fef1e62eaed1a95fc3']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=e5d9493914763294']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -2105,7 +2108,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
         SELECT count(*), NULL INTO pgevict_count, pgevict_array FROM (SELECT FROM pgevict_old LIMIT 1001) AS q;
         IF pgevict_count BETWEEN 1 AND 1000 THEN
           SELECT count(*), sum(t.size), array_agg(t.tuple) FILTER (WHERE t.size <= 65536) INTO pgevict_count, pgevict_bytes, pgevict_array
-          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH u AS MATERIALIZED (
+          FROM (SELECT q.tuple, octet_length(array_to_string(q.tuple, '')) AS size FROM (WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -2120,7 +2123,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
   FROM r
@@ -2155,13 +2158,13 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT "id" AS c0 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'UPDATE' THEN $query$WITH u AS MATERIALIZED (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'UPDATE' THEN $query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -2176,7 +2179,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'UPDATE' THEN $
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
   FROM r
@@ -2190,7 +2193,8 @@ UNION ALL SELECT ARRAY['0'::text, k.nv0] AS tuple FROM k0 AS k WHERE k.n
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3997855020671136234, 'users', 'r', pgevict_op, pgevict_array)
@@ -2234,7 +2238,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_jo
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH u AS MATERIALIZED (
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'UPDATE' THEN ARRAY[$query$WITH pgevict_counts AS MATERIALIZED (
   SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven
 ), r AS (
   SELECT o.p IS NOT NULL AS o,
@@ -2249,7 +2253,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] WHEN 'UPDAT
     FROM pgevict_old) AS o
   FULL JOIN (SELECT row_number() OVER () AS p, "credits" AS c0, "id" AS c1, "plan" AS c2
     FROM pgevict_new) AS n ON n.p = o.p
-  WHERE ((SELECT uneven FROM u) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
+  WHERE ((SELECT uneven FROM pgevict_counts) OR ROW(o.c0, o.c1, o.c2)::record *<> ROW(n.c0, n.c1, n.c2)::record)
 ), k0 AS (
   SELECT DISTINCT r.o, r.n, r.o1::text COLLATE "C" AS ov0, r.n1::text COLLATE "C" AS nv0
   FROM r
@@ -2327,8 +2331,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['87e8e80385034d1923f594eeb9aac563c6e0616d1bb0cdea066c303d56304118']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=87e8e80385034d19']::text[];
+  hashes constant text[] := ARRAY['63a4123216f1f90b89cae2706c371972d42f12f1cd1eb293219548e85deb1e34']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=63a4123216f1f90b']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -2668,7 +2672,7 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'INSERT' THEN $query$WITH r AS (
   SELECT "agent_id" AS c0 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
@@ -2687,7 +2691,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ WHEN 'DELETE' THEN $
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (7827135883180513747, 'agent_analytics', 'r', pgevict_op, pgevict_array)
@@ -2808,8 +2813,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['a23ed0df533a1741bd8cdc29921ea62b9a7bab5cc75ed9c7b67ef72abe8a4ba7']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=a23ed0df533a1741']::text[];
+  hashes constant text[] := ARRAY['c7175c3532d0857f31cbea9823824505bd9dfc9539d12490426889ce45f5c41e']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=c7175c3532d0857f']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -3127,14 +3132,15 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k) AS q LIMIT 257) AS t;
       RETURNING tableoid INTO pgevict_journal;
     END IF;
     IF pgevict_count > 256 OR pgevict_bytes > 65536 THEN
-      EXECUTE replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'UPDATE' THEN $query$WITH r AS (
+      EXECUTE replace(replace(pgevict_cut, 'pgevict_tuples', CASE TG_OP WHEN 'UPDATE' THEN $query$WITH r AS (
   SELECT "nonce" AS c0 FROM pgevict_old
   UNION ALL SELECT "nonce" AS c0 FROM pgevict_new
 ), k0 AS (
   SELECT DISTINCT true AS i, r.c0::text COLLATE "C" AS iv0
   FROM r
 )
-SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END) INTO pgevict_journal USING pgevict_op;
+SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$ END), '(SELECT uneven FROM pgevict_counts)',
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = TG_RELID) = 'r' THEN 'false' ELSE '(SELECT uneven FROM pgevict_counts)' END) INTO pgevict_journal USING pgevict_op;
       pgevict_look := true;
     ELSIF pgevict_array IS NOT NULL THEN
       INSERT INTO pgevict.journal (layout, tbl, kind, op, tuples) VALUES (3459564420998603401, 'pgevict.probe', 'r', pgevict_op, pgevict_array)
@@ -3243,8 +3249,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['ff9c28b1a2eb5bdc3de3e21fbcf3d584fbccdfb4f374806c1d65ce458d1fe99d']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=ff9c28b1a2eb5bdc']::text[];
+  hashes constant text[] := ARRAY['93f39d9e43182ee592f6ce310c2ed515c70ce93e447404b6318d17c09634e269']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=93f39d9e43182ee5']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['u']::text[];

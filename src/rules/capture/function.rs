@@ -1,6 +1,6 @@
 //! The functions and triggers of one watched table.
 
-use super::query::{Images, one_row, tuples};
+use super::query::{Images, UNEVEN, one_row, tuples};
 use super::{Facts, Settings, Uncompilable};
 use crate::config::model::{Bell, Delivery, OnError, Op, TableName};
 use crate::rules::layout::{Layout, Source, VERSION};
@@ -212,6 +212,7 @@ fn function(layout: &Layout, settings: &Settings, facts: &Facts, level: Level) -
         ("__lost__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.lost")))),
         ("__journal__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.journal")))),
         ("__numbers__", format!("{}::pg_catalog.regclass", literal(&format!("{schema}.journal_seq_seq")))),
+        ("__uneven__", literal(UNEVEN)),
         ("__channel__", literal(&settings.channel)),
         ("__table__", literal(&layout.table.to_string())),
     ] {

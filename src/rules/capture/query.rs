@@ -33,6 +33,10 @@ const PLPGSQL: [&str; 16] = [
     "tg_when",
 ];
 
+/// Whether a statement has more old images than new ones. Only where it moved rows between partitions can it: for any other table the
+/// capture puts `false` in its place, which spares a large statement another look at both.
+pub(super) const UNEVEN: &str = "(SELECT uneven FROM pgevict_counts)";
+
 /// Where the images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Images {
@@ -187,7 +191,7 @@ impl Compiler<'_> {
             if let (Some(old), Some(new)) = (self.when(class, &names, "o.c"), self.when(class, &names, "n.c")) {
                 and.push(format!("(({old}) OR ({new}))"));
             }
-            let uneven = if tables { "(SELECT uneven FROM u) OR " } else { "" };
+            let uneven = if tables { format!("{UNEVEN} OR ") } else { String::new() };
             (!and.is_empty()).then(|| format!("{uneven}{}", and.join(" AND ")))
         };
         let hits: Vec<Option<String>> = self.classes.iter().map(|(_, class)| hit(class)).collect();
@@ -218,7 +222,7 @@ impl Compiler<'_> {
         let mut sql = String::from("WITH ");
         if tables {
             sql.push_str(
-                "u AS MATERIALIZED (\n  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven\n), ",
+                "pgevict_counts AS MATERIALIZED (\n  SELECT (SELECT count(*) FROM pgevict_old) <> (SELECT count(*) FROM pgevict_new) AS uneven\n), ",
             );
         }
         sql.push_str(&format!("r AS (\n  SELECT {}\n  FROM {from}{}\n)", out.join(",\n    "), any.unwrap_or_default()));
