@@ -99,6 +99,19 @@ async fn a_full_redis_still_deletes_moves_and_stays_alive() {
     assert_eq!(position.record().beacon, 7);
 }
 
+/// A restart or SCRIPT FLUSH forgets scripts; what was called is called again with it, once.
+#[tokio::test]
+async fn a_redis_that_has_forgotten_the_script_is_told_it_again() {
+    let server = Redis::start(&[]).unwrap();
+    let mut position = take(&server, "a").await;
+    let mut redis = direct(&server);
+    for _ in 0..2 {
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut redis).unwrap();
+        let () = redis.set("k", 1).unwrap();
+        assert_eq!(position.step(&[b"k"], &[], |_| {}).await.unwrap(), [true]);
+    }
+}
+
 #[tokio::test]
 async fn a_replica_is_refused_with_a_remedy() {
     let server = Redis::start(&[]).unwrap();

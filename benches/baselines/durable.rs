@@ -42,7 +42,8 @@ pub(super) async fn run(postgres: &str, redis: &str, name: &str, script: bool) {
         for key in state.iter().chain(&keys) {
             call.key(key);
         }
-        call.arg(&written).arg(&next).arg(5_000).arg(0).arg("");
+        // As most of pgevict's calls: its word that it is alive is a second old at most.
+        call.arg(&written).arg(&next).arg("-").arg(0).arg("");
         let _: redis::Value = call.invoke_async(&mut redis).await.expect("Redis");
         written = next;
     }
