@@ -4,7 +4,7 @@
 -- It deletes the oldest rows though nobody has read them, and still nothing is lost:
 --   1  it deletes only what the snapshot S sees that becomes the floor, in the same transaction: both are seen, or neither. S does not see
 --      the writer's own transaction
---   2  whoever reads a page of the journal reads the floor in the same statement
+--   2  whoever reads a page of the journal reads the floor in the same statement, or after it and before the page counts as read
 --   3  a daemon goes on only where what it has read contains the floor; then it has read all that S sees. Otherwise it flushes
 --      everything, and begins from a snapshot that contains the floor
 --   4  a writer that rolls back takes both back

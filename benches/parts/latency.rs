@@ -74,22 +74,20 @@ pub(super) fn run() -> Section {
     for (what, share, reach) in [("p50", 0.5, 1.3), ("p99", 0.99, 2.0)] {
         let (ours, floor) = (of("pgevict", share), of("floor", share));
         section.step(&format!("the floor, {what}"), format!("{} ms", figure(floor)), "1".into());
-        let durable = of("script", share);
         for (name, title) in [("page", "the floor and a page read"), ("script", "the floor, a page read, the script")] {
             let (took, compared) = (of(name, share), factor(of(name, share) / floor));
             section.step(&format!("{title}, {what}"), format!("{} ms", figure(took)), format!("{compared} the floor"));
         }
-        section.goal(
-            &format!("pgevict, {what}"),
-            format!("{} ms", figure(ours)),
-            format!(
-                "{} the floor, {} the floor with what durability needs",
-                factor(ours / floor),
-                factor(ours / durable)
-            ),
-            &format!("≤ {reach} × the floor"),
-            ours <= reach * floor,
-        );
+        // The first is the goal; the second is how near it comes to what a journal and a position leave possible.
+        for (beside, title) in [(floor, "the floor"), (of("script", share), "the floor with what durability needs")] {
+            section.goal(
+                &format!("pgevict, {what}"),
+                format!("{} ms", figure(ours)),
+                format!("{} {title}", factor(ours / beside)),
+                &format!("≤ {reach} × {title}"),
+                ours <= reach * beside,
+            );
+        }
         for (name, title) in [
             ("common", "the common design with SCAN (of some dozen keys)"),
             ("peer", "pg-listen + ioredis (npm) with DEL"),

@@ -21,7 +21,7 @@ use crate::rules::payload::notify::Assembler;
 use crate::rules::snapshot::Snapshot;
 use crate::sink::position::{Fault, Position};
 use crate::sink::scan::Found;
-use crate::source::journal::Journal;
+use crate::source::journal::{First, Journal, Page};
 use crate::source::session::Session;
 use crate::source::side::Side;
 use std::collections::HashMap;
@@ -72,8 +72,8 @@ pub(super) struct Live<'a> {
     /// The configuration's own.
     pub(super) current: Vec<Arc<Layout>>,
     pub(super) bell: Bell,
-    /// It rang, and nobody has read since.
-    pub(super) rung: bool,
+    /// It rang, and what for was asked.
+    pub(super) rung: Option<First>,
     pub(super) ledger: Ledger,
     pub(super) debounce: Debounce<Suppressed>,
     pub(super) passes: Passes,
@@ -116,6 +116,8 @@ enum Event {
     Stop,
     Control(Control),
     Rang(Option<(i32, String)>),
+    /// It rang, and this was asked at once.
+    Answered(Result<Option<Page>, tokio_postgres::Error>),
     Driver(String),
     Found(Lane, Found),
     /// The walk that fills the index found something.
@@ -136,7 +138,9 @@ impl Live<'_> {
 
     async fn deliver_until_ended(&mut self) -> Ended {
         loop {
+            self.arm();
             let event = self.next_event().await;
+            self.disarm();
             let now = Instant::now();
             self.context.observer.beat();
             let step = match event {
@@ -148,6 +152,11 @@ impl Live<'_> {
                     Ok(())
                 }
                 Event::Rang(None) => Err(Ended::Down(Server::Postgres, "the connection was closed".into())),
+                Event::Answered(first) => {
+                    self.rung = Some(First::new(std::future::ready(first)));
+                    self.bell.rang();
+                    Ok(())
+                }
                 Event::Rang(Some((sender, payload))) => self.rang(sender, &payload, now).await,
                 Event::Driver(why) => Err(Ended::Down(Server::Postgres, format!("the connection was lost: {why}"))),
                 Event::Found(lane, found) => self.found(lane, found, now).await,
@@ -189,10 +198,13 @@ impl Live<'_> {
         let draining = self.draining.is_some();
         // In notify delivery what rings is the change itself: it waits, within limits, while memory is full.
         let hears = self.journal.is_some() || self.roomy();
+        let answered = self.session.connected.notifications.answered();
         let (notifications, passes) = (&mut self.session.connected.notifications, &mut self.passes);
         let indexed = &mut self.indexed;
         tokio::select! {
             biased;
+            // First, since an application waits. It is no flood: from then on the daemon is awake.
+            first = answered => Event::Answered(first),
             () = self.context.stop.cancelled(), if !draining => Event::Stop,
             why = &mut self.session.connected.driver => Event::Driver(why.unwrap_or_else(|e| e.to_string())),
             Some(control) = recv(&self.context.control), if !draining => Event::Control(control),
@@ -251,7 +263,7 @@ impl Live<'_> {
     }
 
     /// Whether the journal is read now: not beyond what memory may hold, not while draining.
-    fn reads(&self) -> bool {
+    pub(super) fn reads(&self) -> bool {
         self.journal.is_some() && self.draining.is_none() && self.roomy()
     }
 
@@ -330,7 +342,6 @@ impl Live<'_> {
         match self.config.postgres.delivery {
             Delivery::Journal => {
                 self.bell.rang();
-                self.rung = true;
                 // One wake-up is as good as many: what else rang is answered by the same poll.
                 while self.session.connected.notifications.try_recv().is_ok() {}
                 Ok(())

@@ -31,13 +31,33 @@ enum Left {
 }
 
 impl Live<'_> {
+    /// While the daemon sleeps, a ring is answered before it is woken: the driver of the connection asks what for. Not where it may be for a
+    /// probe, which moves nothing: no other poll would come.
+    pub(super) fn arm(&self) {
+        let alone = self.bell.asleep() && self.batch.is_none() && !self.probe.is_under_way();
+        if alone
+            && self.reads()
+            && !self.paused()
+            && let Some(first) = self.journal.as_ref().and_then(|journal| journal.first(&self.seen))
+        {
+            self.session.connected.notifications.arm(first);
+        }
+    }
+
+    /// Awake, for whatever reason. Where it rang just before, the answer is on its way.
+    pub(super) fn disarm(&mut self) {
+        if let Some(asked) = self.session.connected.notifications.disarm() {
+            self.rung = Some(asked);
+            self.bell.rang();
+        }
+    }
+
     /// Reads one page: the next of the batch under way, or the first of a new one. One page a turn, so that a long batch
     /// starves nothing else that is due, and so that the limits of [`Live::reads`] hold within a batch too.
     pub(super) async fn poll(&mut self) -> Step {
         let Some(journal) = self.journal.clone() else { return Ok(()) };
         let begun = Instant::now();
-        // A ring for a change. Where it may be for a probe, which moves nothing, no other poll would come.
-        let rung = std::mem::take(&mut self.rung) && !self.probe.is_under_way();
+        let rung = self.rung.take();
         let (under_way, left) = match self.batch.take() {
             Some(Batch { target, ticket, left }) => (Some((target, ticket)), Some(left)),
             None => (None, None),
@@ -50,27 +70,29 @@ impl Live<'_> {
                 journal.page(&self.seen, target, after, rows).await.map_err(|e| postgres(&e))?
             }
             None => {
-                let first = if rung { journal.first(&self.seen).await.map_err(|e| postgres(&e))? } else { None };
-                match first {
+                let first = match rung {
+                    Some(first) => first.await.map_err(|e| postgres(&e))?,
+                    None => None,
+                };
+                // What rang after the page was read may have been taken for one ring with it: where it found nothing, it says nothing.
+                match first.filter(|page| !page.changes.iter().all(|c| self.probe.wrote(c))) {
                     Some(page) => page,
                     None => journal.page(&self.seen, None, (0, 0), rows).await.map_err(|e| postgres(&e))?,
                 }
             }
         };
         self.context.observer.beat();
-        if page.kept.is_some_and(|(_, file)| file != self.session.identity.journal_file) {
+        if page.kept.as_ref().is_some_and(|kept| kept.file != self.session.identity.journal_file) {
             // What was in it and not yet read is unknown; the next session finds that, too, and flushes.
             return Err(Ended::Down(Server::Postgres, "the journal was dropped, emptied or rewritten".into()));
         }
-        // No floor: nothing was ever retired.
-        if page.floor.as_ref().is_some_and(|floor| !self.seen.contains(floor)) {
-            // Retention went past us, which it never should between two polls: what was deleted is unknown.
-            return Err(Ended::TooOld);
+        if let Some(kept) = &page.kept {
+            self.unretired(kept.floor.as_ref())?;
         }
         self.position.tombstones.read_by(&page.target);
         self.trust.read(&page.target);
-        if let Some((lost, _)) = page.kept {
-            self.lost(lost, &page.target).await?;
+        if let Some(kept) = &page.kept {
+            self.lost(kept.lost, &page.target).await?;
         }
         // A probe is no change: it neither wakes the daemon nor moves the position, or an idle database would never be left alone.
         let found = !page.changes.iter().all(|c| self.probe.wrote(c));
@@ -93,24 +115,30 @@ impl Live<'_> {
         // Both servers work at the same time: PostgreSQL takes the bell's lock back and reads the next page while Redis
         // deletes this one's keys. No more than one page is read ahead, and none while memory has no room.
         let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
-        let (delivered, ahead, unlocked) = {
+        let (delivered, ahead, behind) = {
             let ahead = async {
                 match page.next {
                     Some(after) if room => journal.page(&seen, Some(&page.target), after, rows).await.map(Some),
                     _ => Ok(None),
                 }
             };
+            // The page of a ring has not read the floor: whatever that lacks, a floor that is read later has.
+            let behind = async {
+                match page.kept {
+                    Some(_) => unlock.await.map(|()| None),
+                    None => tokio::try_join!(unlock, journal.floor()).map(|((), floor)| floor),
+                }
+            };
             let mut delivery = std::pin::pin!(self.deliver(changes, Some(ticket), Turn::First));
             // What a ring was for goes before anything else wants the cores; writers ring on meanwhile, but not for long.
-            let alone = wakes && page.next.is_none();
-            let early = if alone { tokio::time::timeout(ALONE, &mut delivery).await.ok() } else { None };
+            let early = if wakes && page.next.is_none() { within(ALONE, &mut delivery).await } else { None };
             match early {
-                Some(delivered) => (delivered, Ok(None), unlock.await),
-                None => tokio::join!(biased; delivery, ahead, unlock),
+                Some(delivered) => (delivered, Ok(None), behind.await),
+                None => tokio::join!(biased; delivery, ahead, behind),
             }
         };
         delivered?;
-        unlocked.map_err(|e| postgres(&e))?;
+        self.unretired(behind.map_err(|e| postgres(&e))?.as_ref())?;
         let ahead = ahead.map_err(|e| postgres(&e))?;
         let now = Instant::now();
         match page.next {
@@ -126,5 +154,29 @@ impl Live<'_> {
         }
         self.bell.hurry(now);
         Ok(())
+    }
+
+    /// Whether everything that retention may have deleted was read before the page that is under way.
+    fn unretired(&self, floor: Option<&Snapshot>) -> Step {
+        match floor {
+            // Retention went past us, which it never should between two polls: what was deleted is unknown.
+            Some(floor) if !self.seen.contains(floor) => Err(Ended::TooOld),
+            // Nothing was ever retired, or nothing that is not known.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What `work` comes to within that time. The time begins when it first has to wait and others had their turn, so that it delays nothing.
+async fn within<T>(limit: Duration, work: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    let late = async {
+        // Setting a timer that is the next to end costs a system call, which is for later than the delete.
+        tokio::task::yield_now().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = late => None,
     }
 }

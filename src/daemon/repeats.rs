@@ -207,7 +207,7 @@ impl Live<'_> {
             return Ok(());
         };
         let page = journal.page(&from, Some(&up_to), after, self.paging.rows()).await.map_err(|e| postgres(&e))?;
-        if page.floor.as_ref().is_some_and(|floor| !from.contains(floor)) {
+        if page.kept.as_ref().and_then(|kept| kept.floor.as_ref()).is_some_and(|floor| !from.contains(floor)) {
             return Err(super::Ended::TooOld);
         }
         self.deliver(page.changes, None, Turn::Repeat(ms)).await?;

@@ -139,7 +139,7 @@ pub(super) async fn open<'a>(
     let mut live = Live {
         context,
         bell: Bell::new(now, rings),
-        rung: false,
+        rung: None,
         ledger: Ledger::new(seen.clone()),
         debounce: Debounce::default(),
         passes: Passes::default(),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use tokio_postgres::types::{FromSql, Type};
 
 /// `xmin:xmax:xip,…` — everything below `xmax` is seen, except what stands in `xip`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,13 @@ impl fmt::Display for NotASnapshot {
 impl std::error::Error for NotASnapshot {}
 
 impl Snapshot {
+    /// What PostgreSQL holds for one; None for anything else.
+    fn of(xmin: u64, xmax: u64, xip: Vec<u64>) -> Option<Self> {
+        let ordered = xip.windows(2).all(|w| w[0] < w[1]);
+        let inside = xip.iter().all(|x| (xmin..xmax).contains(x));
+        (xmin > 0 && xmin <= xmax && ordered && inside).then_some(Self { xmin, xmax, xip })
+    }
+
     /// First transaction id that was not yet assigned when the snapshot was taken.
     #[must_use]
     pub fn xmax(&self) -> u64 {
@@ -80,12 +88,25 @@ impl FromStr for Snapshot {
         for part in list.split(',').filter(|_| !list.is_empty()) {
             xip.push(part.parse::<u64>().map_err(|_| bad())?);
         }
-        let ordered = xip.windows(2).all(|w| w[0] < w[1]);
-        let inside = xip.iter().all(|x| (xmin..xmax).contains(x));
-        if xmin == 0 || xmin > xmax || !ordered || !inside {
-            return Err(bad());
-        }
-        Ok(Self { xmin, xmax, xip })
+        Self::of(xmin, xmax, xip).ok_or_else(bad)
+    }
+}
+
+/// As the server sends it in binary: how many are running, the two bounds, the list.
+impl<'a> FromSql<'a> for Snapshot {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let bad = || NotASnapshot(format!("{raw:02x?}").chars().take(80).collect());
+        let (count, numbers) = raw.split_first_chunk::<4>().ok_or_else(bad)?;
+        let mut numbers = numbers.chunks(8).map(|n| n.try_into().map(u64::from_be_bytes));
+        let mut number = || numbers.next().ok_or_else(bad)?.map_err(|_| bad());
+        let (xmin, xmax) = (number()?, number()?);
+        let xip = numbers.collect::<Result<Vec<u64>, _>>().map_err(|_| bad())?;
+        let whole = usize::try_from(u32::from_be_bytes(*count)) == Ok(xip.len());
+        Ok(Self::of(xmin, xmax, xip).filter(|_| whole).ok_or_else(bad)?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::PG_SNAPSHOT
     }
 }
 
@@ -126,6 +147,19 @@ mod tests {
         #[test]
         fn text_round_trips(a in arbitrary()) {
             prop_assert_eq!(a.to_string().parse::<Snapshot>(), Ok(a));
+        }
+
+        #[test]
+        fn binary_is_read_and_no_bytes_panic(a in arbitrary(), cut in 0usize..60, any in any::<Vec<u8>>()) {
+            let count = u32::try_from(a.xip.len()).unwrap().to_be_bytes().to_vec();
+            let numbers = [a.xmin, a.xmax].into_iter().chain(a.xip.iter().copied()).flat_map(u64::to_be_bytes);
+            let raw: Vec<u8> = count.into_iter().chain(numbers).collect();
+            let read = |raw: &[u8]| Snapshot::from_sql(&Type::PG_SNAPSHOT, raw).ok();
+            if cut < raw.len() {
+                prop_assert_eq!(read(&raw[..cut]), None);
+            }
+            prop_assert_eq!(read(&raw), Some(a));
+            let _ = read(&any);
         }
 
         #[test]

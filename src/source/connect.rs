@@ -293,7 +293,11 @@ where
                 why = &mut pulse => break why,
             };
             match message {
-                Some(Ok(AsyncMessage::Notification(n))) => sender.hand_on(n.process_id(), n.payload()),
+                Some(Ok(AsyncMessage::Notification(n))) => {
+                    if !sender.ask() {
+                        sender.hand_on(n.process_id(), n.payload());
+                    }
+                }
                 Some(Ok(_)) => {}
                 Some(Err(e)) => break describe(&e),
                 None => break "the connection was closed".to_owned(),

@@ -1,7 +1,10 @@
 //! What LISTEN brings, on its way from the connection's driver to the daemon: bounded in number and in bytes, and never waited for.
 
-use std::sync::Arc;
+use super::journal::{First, Page};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc::{self, Receiver, error::TryRecvError};
 
 /// Notifications that wait. In journal delivery one is as good as many; in notify delivery an overflow is a gap, and
@@ -16,6 +19,25 @@ pub(super) struct Sender {
     sender: mpsc::Sender<(i32, String)>,
     waiting: Arc<AtomicUsize>,
     overflowed: Arc<AtomicBool>,
+    armed: Armed,
+}
+
+/// What is asked as soon as one comes. The daemon sleeps on until the answer is here: waking it twice takes as long as the answer.
+#[derive(Debug, Clone, Default)]
+struct Armed(Arc<Mutex<Option<Question>>>);
+
+#[derive(Debug)]
+struct Question {
+    first: First,
+    begun: bool,
+    /// Who waits for the answer.
+    waits: Option<Waker>,
+}
+
+impl Armed {
+    fn lock(&self) -> MutexGuard<'_, Option<Question>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The daemon's end: `(process id of the sender, payload)`.
@@ -24,14 +46,15 @@ pub struct Notifications {
     receiver: Receiver<(i32, String)>,
     waiting: Arc<AtomicUsize>,
     overflowed: Arc<AtomicBool>,
+    armed: Armed,
 }
 
 pub(super) fn channel() -> (Sender, Notifications) {
     let (sender, receiver) = mpsc::channel(MOST);
-    let (waiting, overflowed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let (waiting, overflowed, armed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default(), Armed::default());
     (
-        Sender { sender, waiting: waiting.clone(), overflowed: overflowed.clone() },
-        Notifications { receiver, waiting, overflowed },
+        Sender { sender, waiting: waiting.clone(), overflowed: overflowed.clone(), armed: armed.clone() },
+        Notifications { receiver, waiting, overflowed, armed },
     )
 }
 
@@ -45,6 +68,20 @@ impl Sender {
             self.waiting.fetch_sub(payload.len(), Ordering::AcqRel);
             self.overflowed.store(true, Ordering::Release);
         }
+    }
+
+    /// Asks what was armed. The driver does so itself: it is at the connection anyway, and sends it before anybody else has woken. Whether the
+    /// notification is dealt with: then it need not be handed on.
+    pub(super) fn ask(&self) -> bool {
+        let mut armed = self.armed.lock();
+        let Some(Question { first, begun, waits: Some(waker) }) = &mut *armed else { return false };
+        if !*begun && first.poll(&mut Context::from_waker(waker)).is_ready() {
+            // What has an answer before it was sent has failed; whoever reads next meets the same.
+            *armed = None;
+            return false;
+        }
+        *begun = true;
+        true
     }
 }
 
@@ -62,6 +99,35 @@ impl Notifications {
     pub fn try_recv(&mut self) -> Result<(i32, String), TryRecvError> {
         let received = self.receiver.try_recv();
         received.inspect(|(_, payload)| self.taken(payload))
+    }
+
+    /// Whatever rings from now on, this is asked at once, and rings no more.
+    pub fn arm(&self, first: First) {
+        *self.armed.lock() = Some(Question { first, begun: false, waits: None });
+    }
+
+    /// The answer, once it rang. Pends where nothing is armed.
+    pub fn answered(&self) -> impl Future<Output = Result<Option<Page>, tokio_postgres::Error>> + use<> {
+        let armed = self.armed.clone();
+        poll_fn(move |cx| {
+            let mut armed = armed.lock();
+            let Some(question) = &mut *armed else { return Poll::Pending };
+            question.waits = Some(cx.waker().clone());
+            if !question.begun {
+                return Poll::Pending;
+            }
+            let answer = question.first.poll(cx);
+            if answer.is_ready() {
+                *armed = None;
+            }
+            answer
+        })
+    }
+
+    /// Awake: what rings from now on is handed on. What was asked meanwhile, and not yet answered.
+    #[must_use]
+    pub fn disarm(&self) -> Option<First> {
+        self.armed.lock().take().filter(|q| q.begun).map(|q| q.first)
     }
 
     fn taken(&self, payload: &str) {
@@ -95,5 +161,55 @@ mod tests {
             assert_eq!(left, fit);
             assert_eq!(notifications.waiting.load(Ordering::Acquire), 0);
         }
+    }
+
+    /// A question, and what answers it.
+    fn question() -> (First, tokio::sync::oneshot::Sender<()>) {
+        let (answer, asked) = tokio::sync::oneshot::channel();
+        (
+            First::new(async move {
+                asked.await.map(|()| None).map_err(|_| tokio_postgres::Error::__private_api_timeout())
+            }),
+            answer,
+        )
+    }
+
+    fn look<F: Future>(future: F) -> Poll<F::Output> {
+        std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_is_armed_is_asked_once_it_is_waited_for_and_rings_are_its_answer_until_it_is_disarmed() {
+        let (sender, notifications) = channel();
+        assert!(!sender.ask() && look(notifications.answered()).is_pending(), "nothing is armed");
+        let (first, answer) = question();
+        notifications.arm(first);
+        assert!(!sender.ask(), "nobody waits yet: the ring must wake somebody");
+        assert!(look(notifications.answered()).is_pending());
+        assert!(sender.ask() && sender.ask());
+        assert!(look(notifications.answered()).is_pending());
+        answer.send(()).unwrap();
+        assert!(matches!(look(notifications.answered()), Poll::Ready(Ok(None))));
+        assert!(!sender.ask() && notifications.disarm().is_none(), "it was taken");
+    }
+
+    #[test]
+    fn what_was_asked_outlives_being_disarmed_and_what_was_not_does_not() {
+        let (sender, notifications) = channel();
+        for rings in [false, true] {
+            let (first, _answer) = question();
+            notifications.arm(first);
+            assert!(look(notifications.answered()).is_pending());
+            assert_eq!((rings && sender.ask(), notifications.disarm().is_some()), (rings, rings));
+            assert!(!sender.ask());
+        }
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_asked_leaves_the_ring_to_whoever_waits() {
+        let (sender, notifications) = channel();
+        notifications.arm(question().0);
+        assert!(look(notifications.answered()).is_pending());
+        assert!(!sender.ask() && notifications.disarm().is_none());
     }
 }
