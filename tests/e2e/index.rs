@@ -306,7 +306,7 @@ fn what_is_not_to_be_tracked_is_found_by_a_walk() {
 fn a_user_who_may_not_track_is_served_by_walks_and_the_log_says_so() {
     let mut w = World::new(&Setup { config: CONFIG, schema: SCHEMA, ..Setup::default() });
     redis::cmd("ACL")
-        .arg(&["SETUSER", "walker", "on", ">walks", "~*", "&*", "+@all", "-client|tracking"])
+        .arg(&["SETUSER", "walker", "on", ">walks", "~*", "&*", "+@all", "-client", "+client|setname"])
         .query::<()>(&mut w.redis())
         .unwrap();
     let url = w.redis.borrow().url(0).replace("redis://", "redis://walker:walks@");

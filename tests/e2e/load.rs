@@ -303,10 +303,11 @@ fn fresh_changes_go_before_the_end_of_a_long_flush() {
 /// HAZARDS B17: a client that does not read its reports would make Redis grow without end; one that subscribes is cut off.
 #[test]
 fn a_daemon_that_stands_still_is_cut_off_before_its_reports_fill_redis_and_misses_nothing() {
-    let limit = [("client-output-buffer-limit", "pubsub 1mb 1mb 0")];
-    let w = World::running(&Setup { redis: &limit, ..setup(CONFIG) });
+    let w = World::running(&setup(CONFIG));
     wait_live(&w);
     let (mut redis, mark) = (w.redis(), w.mark());
+    let limit = ["SET", "client-output-buffer-limit", "pubsub 1mb 1mb 0"];
+    redis::cmd("CONFIG").arg(&limit).exec(&mut redis).unwrap();
     let listeners = |redis: &mut redis::Connection| -> usize {
         let list: String = redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub").query(redis).unwrap();
         list.lines().filter(|line| line.contains(" sub=1 ")).count()
