@@ -150,7 +150,8 @@ fn a_ring_finds_the_first_rows_of_the_page_and_no_large_values() {
             );
             let at_page: Snapshot = of_page.get::<_, &str>(0).parse().unwrap();
             let at_ring: Snapshot = of_ring.get(0);
-            assert!(at_page.contains(&at_ring) && at_ring.sees(xid), "{at_page}, {at_ring}");
+            // It was asked later, and others use the server.
+            assert!(at_ring.contains(&at_page) && at_ring.sees(xid), "{at_page}, {at_ring}");
         }
     }
 }

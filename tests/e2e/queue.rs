@@ -82,7 +82,7 @@ fn a_notify_queue_that_fills_fails_no_writer_is_told_of_and_drains_again() {
     let filler = w.connect();
     while usage(&filler) < 0.1 {
         // Different payloads, since equal ones of a transaction fold into one; and longer than half a page, so that each takes a whole one.
-        filler.sql("SELECT count(pg_notify('noise', i::text || repeat('x', 4100))) FROM generate_series(1, 5000) AS i");
+        filler.sql("SELECT count(pg_notify('noise', i::text || repeat('x', 4100))) FROM generate_series(1, 200) AS i");
     }
     assert!(files(&w) > few + 10, "{} files", files(&w));
 
