@@ -8,14 +8,14 @@ use crate::stage::pgbench::Pgbench;
 use crate::stage::{Db, Site, postgres, process, redis};
 
 const ROUNDS: usize = 5;
-const SECONDS: u64 = 3;
+const SECONDS: u64 = 5;
 
 /// An empty statement trigger: what transition tables alone cost.
 const EMPTY: &str = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
      CREATE TRIGGER nothing AFTER UPDATE ON items REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
        FOR EACH STATEMENT EXECUTE FUNCTION nothing()";
 
-/// The least that a durable capture does.
+/// A row with the key, in whatever order: nobody could read these without missing one.
 const INSERT: &str = "CREATE TABLE journal (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text);
      CREATE FUNCTION bare() RETURNS trigger LANGUAGE plpgsql AS
        'BEGIN INSERT INTO journal (key) SELECT id::text FROM new_rows; RETURN NULL; END';
@@ -37,7 +37,13 @@ pub(super) fn run() -> Section {
     let mut draining = Site::new(&postgres, &redis, "draining", ITEMS, EXACT);
     draining.settle();
 
-    let names = ["none", "empty", "bare", "common", "stopped", "draining"];
+    // What remains of it where nothing is compared, caught or rung for.
+    let mut least = Site::new(&postgres, &redis, "least", ITEMS, EXACT);
+    least.settle();
+    least.stop();
+    super::trigger::least(&least);
+
+    let names = ["none", "empty", "bare", "common", "stopped", "draining", "least"];
     let pgbench = Pgbench::new(ONE_ROW);
     let mut tps: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     // What the sessions of a slice cost, once they have ended: unlike the rate it does not depend on who else is on the cores.
@@ -75,6 +81,11 @@ pub(super) fn run() -> Section {
     );
     section.step("a trigger that inserts the id into a table", rate(2), format!("{} (a)", factor(against(2, 0))));
     section.step(
+        "a trigger that inserts the id into pgevict's journal, which can be read in the order of commits (c)",
+        rate(6),
+        format!("{} (a)", factor(against(6, 0))),
+    );
+    section.step(
         "row trigger and `pg_notify` (b), its daemon listening",
         rate(3),
         format!("{} (a)", factor(against(3, 0))),
@@ -92,6 +103,7 @@ pub(super) fn run() -> Section {
     goal("pgevict, daemon stopped", 4, 0, "(a)", 0.75);
     goal("pgevict, daemon draining on the same cores", 5, 0, "(a)", 0.65);
     goal("pgevict, daemon draining on the same cores", 5, 3, "(b)", 3.0);
+    section.step("pgevict, daemon stopped, beside (c)", rate(4), format!("{} (c)", factor(against(4, 6))));
     section.step(
         "how far the daemon was behind when the writers ended",
         format!("{} ms", figure(median(&behind))),
