@@ -49,6 +49,7 @@ bench: servers
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features planted -- -D warnings
 
 ## make fmt          format the code
 fmt:

@@ -19,7 +19,7 @@ enum Catcher {
 }
 use Catcher::{Storm, Test};
 
-const MUTANTS: [(&str, &str, Catcher); 23] = [
+const MUTANTS: [(&str, &str, Catcher); 24] = [
     (
         "id-cursor",
         "the journal is read above the highest id seen; transactions open then are forgotten",
