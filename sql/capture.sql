@@ -90,21 +90,15 @@ BEGIN
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
       pgevict_op := 'u';
       SELECT (TABLE __update_hot__) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (TABLE __insert_hot__) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (TABLE __delete_hot__) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.

@@ -339,27 +339,21 @@ BEGIN
     OPERATOR(pg_catalog.||) CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN CASE WHEN ROW(o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]] END END
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_old) AS o LEFT JOIN (SELECT true AS pgevict_there, "agent_id", "cost_cents", "duration_seconds", "status", "user_id" FROM pgevict_new) AS n ON true LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, n."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, n."user_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id", "user_id" FROM pgevict_new) AS n LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(o."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(o."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['2'::pg_catalog.text, o."user_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id", "user_id" FROM pgevict_old) AS o LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
@@ -799,8 +793,8 @@ SELECT ARRAY['2'::text, k.iv0] AS tuple FROM k2 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['38d50d02421714992bcd994d95497bb6618ce674b877c7d01d6b8f6b06f808f4']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=38d50d0242171499']::text[];
+  hashes constant text[] := ARRAY['7791b9628d6c75b7dc6114ac1c80638b1cb68522251c77fd3a5daea3b695c336']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7095359158514679516 table=calls source=7791b9628d6c75b7']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -1485,27 +1479,21 @@ BEGIN
     CASE WHEN ROW(o."id", o."user_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id", n."user_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]] END
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_old) AS o LEFT JOIN (SELECT true AS pgevict_there, "id", "user_id" FROM pgevict_new) AS n ON true LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(n."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, n."user_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_new) AS n LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(o."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) AND pg_catalog.pg_typeof(o."user_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['1'::pg_catalog.text, o."user_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "id", "user_id" FROM pgevict_old) AS o LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
@@ -1801,8 +1789,8 @@ SELECT ARRAY['1'::text, k.iv0] AS tuple FROM k1 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['e5d94939147632946e2da0af14aed27d7dfaf4b005c796fef1e62eaed1a95fc3']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=e5d9493914763294']::text[];
+  hashes constant text[] := ARRAY['5bbd7730e6c4d0db39c315949bdf7b9891b3d5c85dab2ab44c964d38fbbeff47']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=6750363748978745148 table=agents source=5bbd7730e6c4d0db']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -2022,27 +2010,21 @@ BEGIN
     CASE WHEN ROW(o."credits", o."id", o."plan")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."credits", n."id", n."plan")::pg_catalog.record THEN CASE WHEN ROW(o."id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]] END END
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "credits", "id", "plan" FROM pgevict_old) AS o LEFT JOIN (SELECT true AS pgevict_there, "credits", "id", "plan" FROM pgevict_new) AS n ON true LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(n."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, n."id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "id" FROM pgevict_new) AS n LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(o."id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, o."id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "id" FROM pgevict_old) AS o LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
@@ -2331,8 +2313,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['63a4123216f1f90b89cae2706c371972d42f12f1cd1eb293219548e85deb1e34']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=63a4123216f1f90b']::text[];
+  hashes constant text[] := ARRAY['8ba18c54b05e1f31bb12cf16299da2c348f6b72072b14ca6b36ac8a708dea88e']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3997855020671136234 table=users source=8ba18c54b05e1f31']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -2552,27 +2534,21 @@ BEGIN
     CASE WHEN ROW(o."agent_id")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."agent_id")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]] END
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id" FROM pgevict_old) AS o LEFT JOIN (SELECT true AS pgevict_there, "agent_id" FROM pgevict_new) AS n ON true LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(n."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, n."agent_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id" FROM pgevict_new) AS n LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (SELECT CASE WHEN pg_catalog.pg_typeof(o."agent_id") OPERATOR(pg_catalog.=) ANY ('{16,18,19,20,21,23,25,26,114,829,869,1042,1043,1700,2950,3802}'::pg_catalog.oid[]) THEN
     ARRAY[ARRAY['0'::pg_catalog.text, o."agent_id"::pg_catalog.text]]
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "agent_id" FROM pgevict_old) AS o LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
@@ -2813,8 +2789,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['c7175c3532d0857f31cbea9823824505bd9dfc9539d12490426889ce45f5c41e']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=c7175c3532d0857f']::text[];
+  hashes constant text[] := ARRAY['d317dbe47fb0b9a43c49b0b0c3d1732f634a1d6fc03420e8cd246764ceea766b']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=7827135883180513747 table=agent_analytics source=d317dbe47fb0b9a4']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['i', 'u', 'd', 't']::text[];
@@ -3034,21 +3010,15 @@ BEGIN
     CASE WHEN ROW(o."nonce")::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW(n."nonce")::pg_catalog.record THEN ARRAY[ARRAY['0'::pg_catalog.text, o."nonce"::pg_catalog.text], ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] ELSE ARRAY[ARRAY['0'::pg_catalog.text, n."nonce"::pg_catalog.text]] END
     ELSE '{}'::pg_catalog.text[] END AS tuples
   FROM (SELECT "nonce" FROM pgevict_old) AS o LEFT JOIN (SELECT true AS pgevict_there, "nonce" FROM pgevict_new) AS n ON true LIMIT 2) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
       pgevict_op := 'i';
       SELECT (SELECT NULL::pg_catalog.text[] AS tuples) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
       pgevict_op := 'd';
       SELECT (SELECT NULL::pg_catalog.text[] AS tuples) INTO pgevict_array;
-      IF pgevict_array IS NULL THEN
-        RETURN NULL;
-      END IF;
+    END IF;
+    IF pgevict_array IS NULL AND pgevict_op IS NOT NULL THEN
+      RETURN NULL;
     END IF;
     IF pgevict_array OPERATOR(pg_catalog.<>) '{}' AND pg_catalog.pg_column_size(pgevict_array) OPERATOR(pg_catalog.<=) 65536 THEN
       -- What follows waits for a lock, but not for long.
@@ -3249,8 +3219,8 @@ SELECT ARRAY['0'::text, k.iv0] AS tuple FROM k0 AS k$query$]::text[] END;
   RETURN NULL;
 END
 $pgevict$$definition$]::text[];
-  hashes constant text[] := ARRAY['93f39d9e43182ee592f6ce310c2ed515c70ce93e447404b6318d17c09634e269']::text[];
-  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=93f39d9e43182ee5']::text[];
+  hashes constant text[] := ARRAY['2090f74dddb3ec5c5691db6def7544d38e4a1859651afb42afc88898e755efcd']::text[];
+  marks constant text[] := ARRAY['pgevict capture 1 layout=3459564420998603401 table=pgevict.probe source=2090f74dddb3ec5c']::text[];
   settings constant text[] := ARRAY['']::text[];
   -- Triggers: letter, level (s statement, r row), function, and how it is enabled (O origin, A always, R replica).
   letters constant text[] := ARRAY['u']::text[];
