@@ -168,8 +168,11 @@ fn unread(w: &World) -> (Killed, std::io::PipeReader) {
 }
 
 /// Makes its loop write more than fits: a line a statement, all at once, since it counts as alive only for a while from then on.
+/// Deletes come before their lines, so it is about to write them when the last key is gone; a stop before that would read nothing.
 fn hang(w: &World) {
+    w.fill(&["user:99"]);
     w.sql("DO $$ BEGIN FOR n IN 0 .. 99 LOOP INSERT INTO users VALUES (n); END LOOP; END $$");
+    w.wait_gone(&["user:99"]);
 }
 
 #[test]
