@@ -1,7 +1,8 @@
 //! From changes to deletes: the middle of the path.
 
 use super::live::{Live, Step, Suppressed};
-use super::poison::{Poison, all};
+use super::meaning::{Ahead, Meaning};
+use super::poison::Poison;
 use super::statements::{Asker, Ended, Turn};
 use crate::config::model::{Mode, Op, TableName};
 use crate::flow::debounce::Verdict;
@@ -10,8 +11,7 @@ use crate::flow::proof::mode_of;
 use crate::observe::event::{Extent, KeyOutcome, Observation, Outcome, Statement};
 use crate::planted;
 use crate::rules::layout::Layout;
-use crate::rules::mapping::{EdgeRef, Mapped, Mapper, Misfit, Target};
-use crate::rules::payload::RowKind;
+use crate::rules::mapping::{EdgeRef, Mapped, Target};
 use crate::rules::template::{Kind, Rendered};
 use crate::sink::portion::portions;
 use crate::source::journal::{Change, What};
@@ -67,17 +67,30 @@ impl Live<'_> {
     /// Delivers a page of changes: exact keys are gone when this returns, patterns wait for their pass, debounced
     /// keys for their window's end. What is outstanding holds `ticket`.
     pub(super) async fn deliver(&mut self, changes: Vec<Change>, ticket: Option<Ticket>, turn: Turn) -> Step {
-        let config = self.config.clone();
-        let mapper = Mapper::new(&config);
+        self.deliver_page(changes, None, ticket, turn).await
+    }
+
+    /// The same, where some of the changes are mapped already.
+    pub(super) async fn deliver_page(
+        &mut self,
+        changes: Vec<Change>,
+        ahead: Option<Ahead>,
+        ticket: Option<Ticket>,
+        turn: Turn,
+    ) -> Step {
         let now = Instant::now();
         let mut keys = Keys::default();
         // Once a page: who floods the journal with unknown layouts costs a statement a page, not one a row.
-        if changes.iter().any(|c| !self.layouts.contains_key(&c.layout)) {
+        if changes.iter().any(|c| !self.meaning.layouts().contains_key(&c.layout)) {
             self.learn_layouts().await;
         }
+        let meaning = self.meaning.clone();
+        let mut ready = ahead.map(|ahead| ahead.with(&meaning));
         let mut poison = Poison::default();
         let mut mapped = Mapped::default();
         for mut change in changes {
+            mapped.clear();
+            let is_mapped = ready.as_mut().is_some_and(|ready| ready.next(&mut mapped));
             if change.what.is_err() && planted::is("poison-skipped") {
                 continue;
             }
@@ -90,9 +103,9 @@ impl Live<'_> {
                 }
                 continue;
             }
-            mapped.clear();
-            if let Some(layout) = &layout
-                && let Err(misfit) = map(&mapper, layout, &what, &mut mapped)
+            if !is_mapped
+                && let Some(layout) = &layout
+                && let Err(misfit) = meaning.map(layout, &what, &mut mapped)
             {
                 (what.note, extent) = (Some(misfit.to_string()), Extent::Poison);
             }
@@ -111,10 +124,13 @@ impl Live<'_> {
     pub(super) async fn learn_layouts(&mut self) {
         match self.side.layouts().await {
             Ok(found) => {
-                for (id, text) in found {
-                    if let Ok(layout) = Layout::from_json(&text) {
-                        self.layouts.insert(id, Arc::new(layout));
-                    }
+                let known = self.meaning.layouts();
+                let unknown = found.into_iter().filter(|(id, _)| !known.contains_key(id));
+                let read = |(id, text): (i64, String)| Some((id, Arc::new(Layout::from_json(&text).ok()?)));
+                let unknown: Vec<_> = unknown.filter_map(read).collect();
+                if !unknown.is_empty() {
+                    let all = known.iter().map(|(id, layout)| (*id, layout.clone())).chain(unknown);
+                    self.meaning = Meaning::new(&self.config, all);
                 }
             }
             Err(why) => self
@@ -325,7 +341,7 @@ impl Live<'_> {
         let once = keys.once();
         for chunk in portions(&once.names, self.position.most_keys(), |(key, _)| key.len()) {
             let names: Vec<&[u8]> = chunk.iter().map(|(key, _)| *key).collect();
-            let gone = self.position.step(&names, &[], |_| {}).await.map_err(|f| self.fault(f))?;
+            let gone = self.position.delete(&names).await.map_err(|f| self.fault(f))?;
             // One answer of a slow Redis is bounded by less than the watchdog's patience; a page of them is not.
             self.context.observer.beat();
             let now = Instant::now();
@@ -382,19 +398,6 @@ impl Live<'_> {
             self.context.observer.report(Observation::Statement(Box::new(statement)));
         }
     }
-}
-
-/// Maps what a change says; what does not fit its layout is an error, and then everything the table's caches can hold is mapped.
-fn map(mapper: &Mapper<'_>, layout: &Layout, what: &What, out: &mut Mapped) -> Result<(), Misfit> {
-    let fits = match what.kind {
-        RowKind::Rows => what.tuples.iter().try_for_each(|tuple| mapper.tuple(layout, tuple, out)),
-        RowKind::Whole | RowKind::Degraded => mapper.whole(layout, what.op, what.classes.as_deref(), out),
-    };
-    if fits.is_err() {
-        *out = Mapped::default();
-        let _ = mapper.whole(layout, what.op, Some(&all(layout)), out);
-    }
-    fits
 }
 
 fn in_turn(turn: Turn, repeat_after: Option<Duration>) -> bool {

@@ -3,6 +3,7 @@
 use super::Ended;
 use super::flushes::Flushes;
 use super::live::{Live, Step};
+use super::meaning::Meaning;
 use super::repeats::Repeats;
 use super::warmer::Warmer;
 use crate::config::model::Config;
@@ -61,7 +62,8 @@ impl Live<'_> {
     /// is due at once.
     async fn adopt(&mut self, config: Arc<Config>, now: Instant) -> Step {
         self.current = crate::rules::layout::layouts(&config).into_iter().map(Arc::new).collect();
-        self.layouts.extend(self.current.iter().map(|l| (l.id(), l.clone())));
+        let known = self.meaning.layouts().iter().map(|(id, layout)| (*id, layout.clone()));
+        self.meaning = Meaning::new(&config, known.chain(self.current.iter().map(|l| (l.id(), l.clone()))));
         if self.journal.is_some() {
             let recorded = self.position.record().repeat.clone();
             self.repeats = Repeats::new(&config, &recorded, self.ledger.settled(), false, now);

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::flushes::Flushes;
+use super::meaning::Meaning;
 use super::passes::{Lane, Passes};
 use super::probe::{Prober, Told, worded};
 use super::repeats::Repeats;
@@ -67,8 +68,8 @@ pub(super) struct Live<'a> {
     pub(super) position: Position,
     /// Fills again what is evicted, beside this loop.
     pub(super) warmer: super::warmer::Warmer,
-    /// Layouts by id: the configuration's own and those that the database remembers.
-    pub(super) layouts: HashMap<i64, Arc<Layout>>,
+    /// What changes are mapped with.
+    pub(super) meaning: Arc<Meaning>,
     /// The configuration's own.
     pub(super) current: Vec<Arc<Layout>>,
     pub(super) bell: Bell,

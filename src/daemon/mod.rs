@@ -9,6 +9,7 @@ mod found;
 mod house;
 pub mod indexed;
 mod live;
+mod meaning;
 mod notify;
 mod passes;
 pub mod pause;

@@ -87,7 +87,7 @@ impl Live<'_> {
             what: "a notification that is not a whole statement",
             detail: broken.why.to_string(),
         });
-        let layout = broken.layout.filter(|id| self.layouts.contains_key(id))?;
+        let layout = broken.layout.filter(|id| self.meaning.layouts().contains_key(id))?;
         Some(Change {
             layout,
             table: "".into(),

@@ -25,7 +25,7 @@ impl Live<'_> {
     /// The layout of a change and what it says; what cannot be read stands for the whole table.
     /// Takes it out of the change.
     pub(super) fn readable(&self, change: &mut Change) -> (Option<Arc<Layout>>, What, Extent) {
-        let layout = self.layouts.get(&change.layout);
+        let layout = self.meaning.layouts().get(&change.layout);
         let what = std::mem::replace(&mut change.what, Err(String::new()));
         let op = what.as_ref().map_or(Op::Truncate, |w| w.op);
         let why = match (layout, what) {

@@ -2,6 +2,7 @@
 
 use super::Ended;
 use super::live::{Live, Step, postgres};
+use super::meaning::Ahead;
 use super::statements::Turn;
 use crate::flow::ledger::Ticket;
 use crate::observe::event::Server;
@@ -18,22 +19,41 @@ const ALONE: Duration = Duration::from_millis(2);
 pub(super) struct Batch {
     target: Snapshot,
     ticket: Ticket,
+    /// The last row whose keys are gone.
+    done: (i64, i64),
     left: Left,
 }
 
 /// What is left of it.
 #[derive(Debug)]
 enum Left {
-    /// The next page was read while the keys of the last one went. It is not looked at before its turn.
-    Ahead(Box<Page>),
-    /// It begins behind this row.
-    Behind((i64, i64)),
+    /// The next page was read, and mapped as far as could be, while the keys of the last one went. Nothing else is done before its turn.
+    Ahead(Box<Page>, Ahead),
+    /// It was not read yet.
+    Unread,
+}
+
+impl Batch {
+    /// What is held to be true whenever the other buffer's turn comes: it goes on where the last page ended, in the same difference of
+    /// snapshots. Otherwise changes would be left out.
+    fn holds(&self) -> bool {
+        match &self.left {
+            Left::Ahead(page, ahead) => {
+                let first = page.changes.first().and_then(|change| change.place);
+                page.target == self.target
+                    && first.is_none_or(|place| place > self.done)
+                    && page.next.is_none_or(|next| next > self.done)
+                    && ahead.len() <= page.changes.len()
+            }
+            Left::Unread => true,
+        }
+    }
 }
 
 impl Live<'_> {
     /// While the daemon sleeps, a ring is answered before it is woken: the driver of the connection asks what for. Not where it may be for a
     /// probe, which moves nothing: no other poll would come.
-    pub(super) fn arm(&self) {
+    pub(super) fn arm(&mut self) {
         let alone = self.bell.asleep() && self.batch.is_none() && !self.probe.is_under_way();
         if alone
             && self.reads()
@@ -41,6 +61,7 @@ impl Live<'_> {
             && let Some(first) = self.journal.as_ref().and_then(|journal| journal.first(&self.seen))
         {
             self.session.connected.notifications.arm(first);
+            self.position.prepare();
         }
     }
 
@@ -58,15 +79,20 @@ impl Live<'_> {
         let Some(journal) = self.journal.clone() else { return Ok(()) };
         let begun = Instant::now();
         let rung = self.rung.take();
+        debug_assert!(self.batch.as_ref().is_none_or(Batch::holds), "{:?}", self.batch);
         let (under_way, left) = match self.batch.take() {
-            Some(Batch { target, ticket, left }) => (Some((target, ticket)), Some(left)),
+            Some(Batch { target, ticket, done, left }) => (Some((target, ticket)), Some((done, left))),
             None => (None, None),
         };
         let target = under_way.as_ref().map(|(target, _)| target);
         let rows = self.paging.rows();
+        let mut mapped = None;
         let mut page = match left {
-            Some(Left::Ahead(page)) => *page,
-            Some(Left::Behind(after)) => {
+            Some((_, Left::Ahead(page, ahead))) => {
+                mapped = Some(ahead);
+                *page
+            }
+            Some((after, Left::Unread)) => {
                 journal.page(&self.seen, target, after, rows).await.map_err(|e| postgres(&e))?
             }
             None => {
@@ -112,13 +138,18 @@ impl Live<'_> {
             self.position.step(&[], &[], |r| r.pos = Some(page.target.clone())).await.map_err(|f| self.fault(f))?;
         }
         let ticket = under_way.map_or_else(|| self.ledger.open(page.target.clone()), |(_, ticket)| ticket);
-        // Both servers work at the same time: PostgreSQL takes the bell's lock back and reads the next page while Redis
-        // deletes this one's keys. No more than one page is read ahead, and none while memory has no room.
+        // All three work at the same time: while Redis deletes this page's keys, PostgreSQL takes the bell's lock back and reads the next
+        // page, and what is read is mapped. No more than one page is read ahead, and none while memory has no room.
         let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
+        let meaning = self.meaning.clone();
         let (delivered, ahead, behind) = {
             let ahead = async {
                 match page.next {
-                    Some(after) if room => journal.page(&seen, Some(&page.target), after, rows).await.map(Some),
+                    Some(after) if room => {
+                        let next = journal.page(&seen, Some(&page.target), after, rows).await?;
+                        let ahead = Ahead::map(meaning, &next.changes).await;
+                        Ok(Some(Left::Ahead(Box::new(next), ahead)))
+                    }
                     _ => Ok(None),
                 }
             };
@@ -129,7 +160,7 @@ impl Live<'_> {
                     None => tokio::try_join!(unlock, journal.floor()).map(|((), floor)| floor),
                 }
             };
-            let mut delivery = std::pin::pin!(self.deliver(changes, Some(ticket), Turn::First));
+            let mut delivery = std::pin::pin!(self.deliver_page(changes, mapped, Some(ticket), Turn::First));
             // What a ring was for goes before anything else wants the cores; writers ring on meanwhile, but not for long.
             let early = if wakes && page.next.is_none() { within(ALONE, &mut delivery).await } else { None };
             match early {
@@ -144,8 +175,8 @@ impl Live<'_> {
         match page.next {
             Some(after) => {
                 self.paging.full(now.saturating_duration_since(begun));
-                let left = ahead.map_or(Left::Behind(after), |page| Left::Ahead(Box::new(page)));
-                self.batch = Some(Batch { target: page.target, ticket, left });
+                let left = ahead.unwrap_or(Left::Unread);
+                self.batch = Some(Batch { target: page.target, ticket, done: after, left });
             }
             None => {
                 self.seen = page.target;

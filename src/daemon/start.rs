@@ -3,6 +3,7 @@
 use super::flushes::{After, Flushes};
 use super::indexed::{self, Indexed};
 use super::live::{HEARTBEAT, Live, postgres};
+use super::meaning::Meaning;
 use super::passes::Passes;
 use super::probe::Prober;
 use super::repeats::Repeats;
@@ -131,7 +132,7 @@ pub(super) async fn open<'a>(
         None
     });
     let current: Vec<Arc<layout::Layout>> = layout::layouts(config).into_iter().map(Arc::new).collect();
-    let layouts = current.iter().map(|l| (l.id(), l.clone())).collect::<HashMap<_, _>>();
+    let meaning = Meaning::new(config, current.iter().map(|l| (l.id(), l.clone())));
     let warmer = context.beside(|| Warmer::start(config, &session, context));
     held.worths = warmer.worths();
     let now = Instant::now();
@@ -175,7 +176,7 @@ pub(super) async fn open<'a>(
         side,
         position: held,
         warmer,
-        layouts,
+        meaning,
         current,
         seen,
     };

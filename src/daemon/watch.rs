@@ -159,7 +159,7 @@ impl Live<'_> {
         let lowest = self.position.record().lowest(&super::repeats::delays(&self.config)).cloned();
         let observer = self.context.observer.clone();
         let journal = self.journal.is_some();
-        let known: BTreeSet<i64> = self.layouts.keys().copied().collect();
+        let known: BTreeSet<i64> = self.meaning.layouts().keys().copied().collect();
         let identity = &self.session.identity;
         let own = Lineage { db: identity.db.clone(), timeline: identity.timeline.clone() };
         self.watch.looking = Some(self.context.beside.spawn(async move {

@@ -294,7 +294,7 @@ pub fn evaluate(config: &Config, table: &TableName, event: Event<'_>) -> Result<
 
 struct Run<'a> {
     config: &'a Config,
-    mapper: Mapper<'a>,
+    mapper: Mapper<&'a Config>,
     layout: &'a Layout,
     event: Event<'a>,
     /// By full key, cache and version.

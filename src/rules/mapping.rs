@@ -11,6 +11,8 @@ use super::template::{Fill, Kind, Rendered};
 use crate::config::model::{Config, Limits, Op, Redis};
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
+use std::vec;
 
 /// An edge of a layout, by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +79,62 @@ impl Mapped {
         skipped_null.clear();
         unresolved.clear();
         unknown.clear();
+    }
+
+    /// How long its lists are.
+    #[must_use]
+    pub fn lengths(&self) -> Lengths {
+        let Self { targets, protected, skipped_null, unresolved, unknown } = self;
+        Lengths([targets.len(), protected.len(), skipped_null.len(), unresolved.len(), unknown.len()])
+    }
+
+    /// Cuts the lists back to what they were.
+    pub fn truncate(&mut self, Lengths([a, b, c, d, e]): Lengths) {
+        let Self { targets, protected, skipped_null, unresolved, unknown } = self;
+        targets.truncate(a);
+        protected.truncate(b);
+        skipped_null.truncate(c);
+        unresolved.truncate(d);
+        unknown.truncate(e);
+    }
+}
+
+/// How long the lists of a [`Mapped`] were at some point of its making.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lengths([usize; 5]);
+
+/// A [`Mapped`] that many tuples were added to, taken apart again in the order of its making.
+#[derive(Debug)]
+pub struct Parts {
+    targets: vec::IntoIter<(EdgeRef, Target)>,
+    protected: vec::IntoIter<(EdgeRef, Target)>,
+    refs: [vec::IntoIter<EdgeRef>; 3],
+    taken: Lengths,
+}
+
+impl From<Mapped> for Parts {
+    fn from(mapped: Mapped) -> Self {
+        let Mapped { targets, protected, skipped_null, unresolved, unknown } = mapped;
+        Self {
+            targets: targets.into_iter(),
+            protected: protected.into_iter(),
+            refs: [skipped_null.into_iter(), unresolved.into_iter(), unknown.into_iter()],
+            taken: Lengths::default(),
+        }
+    }
+}
+
+impl Parts {
+    /// Moves into `out` what was added between the point that was asked for last and `until`.
+    pub fn next(&mut self, until: Lengths, out: &mut Mapped) {
+        let [a, b, c, d, e] = std::array::from_fn(|i| until.0[i].saturating_sub(self.taken.0[i]));
+        self.taken = until;
+        out.targets.extend(self.targets.by_ref().take(a));
+        out.protected.extend(self.protected.by_ref().take(b));
+        let [skipped_null, unresolved, unknown] = &mut self.refs;
+        out.skipped_null.extend(skipped_null.take(c));
+        out.unresolved.extend(unresolved.take(d));
+        out.unknown.extend(unknown.take(e));
     }
 }
 
@@ -157,23 +215,21 @@ impl Protection {
     }
 }
 
-/// One configuration, made ready for mapping. Cheap to make: once per batch is fine.
+/// One configuration, made ready for mapping: borrowed, or held with others.
 #[derive(Debug, Clone)]
-pub struct Mapper<'c> {
-    config: &'c Config,
-    caches: HashMap<&'c str, usize>,
+pub struct Mapper<C> {
+    config: C,
+    caches: HashMap<String, usize>,
     protection: Protection,
 }
 
-impl<'c> Mapper<'c> {
+impl<C: Deref<Target = Config>> Mapper<C> {
     /// Indexes the configuration.
     #[must_use]
-    pub fn new(config: &'c Config) -> Self {
-        Self {
-            config,
-            caches: config.caches.iter().enumerate().map(|(i, c)| (c.name.as_str(), i)).collect(),
-            protection: Protection::new(&config.limits, &config.redis),
-        }
+    pub fn new(config: C) -> Self {
+        let caches = config.caches.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
+        let protection = Protection::new(&config.limits, &config.redis);
+        Self { config, caches, protection }
     }
 
     /// What is exempt.

@@ -74,6 +74,8 @@ pub struct Position {
     written: String,
     nonce: String,
     steps: u64,
+    /// The record that the next delete writes, made before anybody waits for it.
+    ready: Option<(Record, String)>,
     alive: bool,
     /// When `…:alive` was set last; None: it was not.
     refreshed: Option<Instant>,
@@ -145,6 +147,7 @@ impl Position {
             written: found,
             nonce,
             steps: 0,
+            ready: None,
             alive: false,
             refreshed: None,
             probe: (Script::new(include_str!("probe.lua")), format!("{state}:probe")),
@@ -185,6 +188,33 @@ impl Position {
         &self.record
     }
 
+    /// Nothing is to be done now: makes what the next delete writes beside.
+    pub fn prepare(&mut self) {
+        if self.ready.is_none() {
+            self.ready = Some(self.next(|_| {}));
+        }
+    }
+
+    /// Another record than any before, with its text.
+    fn next(&mut self, change: impl FnOnce(&mut Record)) -> (Record, String) {
+        let mut record = self.record.clone();
+        change(&mut record);
+        self.steps += 1;
+        record.step = format!("{}-{}", self.nonce, self.steps);
+        let text = record.to_text();
+        (record, text)
+    }
+
+    /// Deletes `keys` (at most [`MOST_KEYS`]). Returns for each whether it was there.
+    ///
+    /// # Errors
+    /// As [`Position::step`].
+    pub async fn delete(&mut self, keys: &[&[u8]]) -> Result<Vec<bool>, Fault> {
+        let writes = self.writes(keys.len()).await?;
+        let next = self.ready.take().unwrap_or_else(|| self.next(|_| {}));
+        self.replace(keys, &writes, next).await
+    }
+
     /// Deletes `keys` (at most [`MOST_KEYS`]), lets `change` alter the record, writes `fields` beside it: all or
     /// nothing. Returns for each key whether it was there.
     ///
@@ -196,23 +226,25 @@ impl Position {
         fields: &[(&str, &str)],
         change: impl FnOnce(&mut Record),
     ) -> Result<Vec<bool>, Fault> {
-        debug_assert!(keys.len() <= MOST_KEYS);
-        // One script holds Redis no longer than that many keys do; what is evicted is named before it goes.
-        while self.tombstones.pending() > room(keys.len()) {
-            self.write(&[], &[], |_| {}).await?;
-        }
-        self.write(keys, fields, change).await
+        let mut writes = self.writes(keys.len()).await?;
+        writes.set.extend(fields.iter().map(|(field, value)| ((*field).into(), (*value).into())));
+        let next = self.next(change);
+        self.replace(keys, &writes, next).await
     }
 
-    async fn write(
-        &mut self,
-        keys: &[&[u8]],
-        fields: &[(&str, &str)],
-        change: impl FnOnce(&mut Record),
-    ) -> Result<Vec<bool>, Fault> {
-        let mut writes = self.tombstones.next(room(keys.len()));
-        writes.set.extend(fields.iter().map(|(field, value)| ((*field).into(), (*value).into())));
-        self.replace(keys, &writes, change).await
+    /// What goes with a script of so many keys: it holds Redis no longer than that many keys do. What is evicted is named before it goes.
+    async fn writes(&mut self, keys: usize) -> Result<Writes, Fault> {
+        debug_assert!(keys <= MOST_KEYS);
+        while self.tombstones.pending() > room(keys) {
+            self.rewrite().await?;
+        }
+        Ok(self.tombstones.next(room(keys)))
+    }
+
+    /// The record anew, with the tombstones that fit.
+    async fn rewrite(&mut self) -> Result<(), Fault> {
+        let (writes, next) = (self.tombstones.next(room(0)), self.next(|_| {}));
+        self.replace(&[], &writes, next).await.map(drop)
     }
 
     /// The script, with another record than before.
@@ -220,16 +252,13 @@ impl Position {
         &mut self,
         keys: &[&[u8]],
         writes: &Writes,
-        change: impl FnOnce(&mut Record),
+        (mut record, mut text): (Record, String),
     ) -> Result<Vec<bool>, Fault> {
-        let mut record = self.record.clone();
-        change(&mut record);
-        self.steps += 1;
-        record.step = format!("{}-{}", self.nonce, self.steps);
         if !keys.is_empty() && planted::is("last-page-only") {
-            record.clone_from(&self.record);
+            (record, text) = (self.record.clone(), self.written.clone());
         }
-        let text = record.to_text();
+        // It was made of a record that will have been replaced.
+        self.ready = None;
         let answer = match self.call(keys, &text, writes).await {
             Err(Fault::Redis(_)) if !keys.is_empty() && planted::is("reply-ignored") => {
                 return Ok(vec![true; keys.len()]);
@@ -248,7 +277,7 @@ impl Position {
     /// As [`Position::step`].
     pub async fn entomb(&mut self) -> Result<(), Fault> {
         while self.tombstones.owes() {
-            self.write(&[], &[], |_| {}).await?;
+            self.rewrite().await?;
         }
         Ok(())
     }
@@ -284,9 +313,11 @@ impl Position {
                 self.tombstones.end();
             }
         }
-        self.replace(&[], &writes, |_| {}).await?;
+        let next = self.next(|_| {});
+        self.replace(&[], &writes, next).await?;
         for drop in leftovers.chunks(MOST_KEYS) {
-            self.replace(&[], &Writes { drop: drop.to_vec(), set: Vec::new() }, |_| {}).await?;
+            let next = self.next(|_| {});
+            self.replace(&[], &Writes { drop: drop.to_vec(), set: Vec::new() }, next).await?;
         }
         Ok(())
     }
@@ -385,7 +416,7 @@ impl Position {
     /// As [`Position::step`].
     pub async fn heartbeat(&mut self) -> Result<(), Fault> {
         self.tombstones.age(Instant::now());
-        self.write(&[], &[], |_| {}).await.map(drop)
+        self.rewrite().await
     }
 
     fn worths(&self) -> Option<MutexGuard<'_, Worths>> {
@@ -410,8 +441,7 @@ impl Position {
         let fields = || writes.set.iter().flat_map(|(field, value)| [field, value]).chain(&writes.drop);
         let words = self.keys.len() + keys.len() + 5 + 2 * writes.set.len() + writes.drop.len();
         let names = self.keys.iter().map(String::len).sum::<usize>() + keys.iter().map(|key| key.len()).sum::<usize>();
-        let records = self.written.len() + text.len() + keys.len();
-        let bytes = names + records + fields().map(Vec::len).sum::<usize>();
+        let bytes = names + self.written.len() + text.len() + keys.len() + fields().map(Vec::len).sum::<usize>();
         let mut call = Call::of(&self.script, self.keys.len() + keys.len(), words, bytes);
         self.keys.iter().for_each(|key| call.word(key));
         keys.iter().for_each(|key| call.word(*key));

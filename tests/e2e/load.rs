@@ -4,6 +4,8 @@ use crate::support::proxy::{Fault, Proxy};
 use crate::support::{PATIENCE, Setup, World};
 use nix::sys::signal::Signal;
 use redis::Commands as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = "CREATE TABLE posts (id int PRIMARY KEY, user_id int, title text);
@@ -115,25 +117,51 @@ fn a_key_whose_report_is_still_on_its_way_when_its_change_is_read_is_found() {
     assert!(fenced > 9, "in {fenced} of 20 tries only was the report held when the daemon asked");
 }
 
+/// A database that counts its statements, behind a proxy. None: builds of PostgreSQL without its contributed modules, as the matrix has them.
+fn counting(config: &str) -> Option<(World, Proxy)> {
+    let counts = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'";
+    if World::new(&setup(config)).value(counts) == "0" {
+        eprintln!("skipped: this PostgreSQL cannot count its statements");
+        return None;
+    }
+    let postgres = [("shared_preload_libraries", "pg_stat_statements")];
+    let (w, proxy) = behind_a_proxy(&Setup { own_postgres: Some(&postgres), ..setup(config) });
+    w.sql("CREATE EXTENSION pg_stat_statements");
+    wait_live(&w);
+    Some((w, proxy))
+}
+
 /// PostgreSQL, the daemon and Redis work at the same time: while Redis has not said what became of a page's keys, the next page
 /// is read, and no more than that one.
 #[test]
 fn the_next_page_is_read_while_redis_deletes_the_keys_of_this_one() {
-    let counts = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'";
-    if World::new(&setup(CONFIG)).value(counts) == "0" {
-        // Builds of PostgreSQL without its contributed modules, as the matrix has them.
-        eprintln!("skipped: this PostgreSQL cannot count its statements");
-        return;
-    }
-    let postgres = [("shared_preload_libraries", "pg_stat_statements")];
-    let (w, proxy) = behind_a_proxy(&Setup { own_postgres: Some(&postgres), ..setup(CONFIG) });
-    w.sql("CREATE EXTENSION pg_stat_statements");
-    wait_live(&w);
+    let Some((w, proxy)) = counting(CONFIG) else { return };
     // A heartbeat or a beacon of those milliseconds waits for its answer instead; then nothing was tried.
-    assert!((0..5).any(|_| reads_ahead(&w, &proxy)), "the daemon never came to its first page");
+    assert!((0..5).any(|_| reads_ahead(&w, &proxy, &mut || ())), "the daemon never came to its first page");
 }
 
-fn reads_ahead(w: &World, proxy: &Proxy) -> bool {
+/// What was mapped ahead is mapped again where a reload comes between: numbers of caches are another's by then.
+#[test]
+fn a_page_that_waits_for_its_turn_during_a_reload_is_delivered_as_the_new_configuration_says() {
+    let gone: String = (1..=9).map(|n| format!("[cache.gone{n}]\nkey = \"gone{n}:{{id}}\"\n")).collect();
+    let Some((w, proxy)) = counting(&format!("{gone}{CONFIG}")) else { return };
+    let mark = w.mark();
+    let mut reload = || {
+        w.write_config(CONFIG);
+        let mut socket = UnixStream::connect(w.socket()).unwrap();
+        socket.write_all(b"POST /reload HTTP/1.1\r\nHost: pgevict\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+    };
+    assert!((0..5).any(|_| reads_ahead(&w, &proxy, &mut reload)), "the daemon never came to its first page");
+    w.wait_line(mark, &["reloaded"]);
+    // In the same session: a new one would have read the page again.
+    let again = w.daemon(|d| d.log().since(mark).into_iter().find(|line| line.contains("\"connected\"")));
+    assert_eq!(again, None);
+}
+
+fn reads_ahead(w: &World, proxy: &Proxy, meanwhile: &mut dyn FnMut()) -> bool {
     let mut redis = w.redis();
     let keys = put(&mut redis, (1..=6000).map(|id| format!("post:{id}")));
     let writer = w.connect();
@@ -165,6 +193,7 @@ fn reads_ahead(w: &World, proxy: &Proxy) -> bool {
         let left = there(&mut redis, &keys);
         assert!(left > 4_000, "{left} keys are left: the daemon does not wait for Redis");
         assert_eq!(pages(), before + 2, "more than one page is read ahead");
+        meanwhile();
     }
     proxy.heal();
     until("all keys to go", || there(&mut redis, &keys) == 0);

@@ -120,6 +120,11 @@ impl World {
         self.folder.path().join("config.toml")
     }
 
+    /// The daemon's admin socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
     /// Replaces the configuration, the harness's marker added.
     pub(crate) fn write_config(&self, config: &str) {
         std::fs::write(self.config_path(), format!("{config}\n{}", self.marker)).unwrap();

@@ -88,7 +88,7 @@ impl Live<'_> {
     /// Deletes keys that were found, not named, and hands over what is to be warmed. Returns for each whether it was there.
     pub(in crate::daemon) async fn delete_unnamed(&mut self, keys: &[&[u8]]) -> Result<Vec<bool>, Ended> {
         let Some(gone) = self.warmer.gone.as_mut().filter(|gone| keys.iter().any(|key| gone.wants(key))) else {
-            return self.position.step(keys, &[], |_| {}).await.map_err(|f| self.fault(f));
+            return self.position.delete(keys).await.map_err(|f| self.fault(f));
         };
         let mut connection = self.position.connection();
         if gone.uses.is_new() {
@@ -99,7 +99,7 @@ impl Live<'_> {
         let names: Vec<&[u8]> = asked.iter().map(|i| keys[*i]).collect();
         // On one connection, the question first: it is answered before the delete, and nobody waits for it.
         let (used, there) =
-            futures_util::future::join(uses.ask(&mut connection, &names), self.position.step(keys, &[], |_| {})).await;
+            futures_util::future::join(uses.ask(&mut connection, &names), self.position.delete(keys)).await;
         let there = there.map_err(|f| self.fault(f))?;
         let taken: Vec<_> = asked
             .iter()
