@@ -111,6 +111,9 @@ impl Live<'_> {
         let Some(indexed) = &mut self.indexed else { return Ok(()) };
         let state = indexed.tracking.with(|index| index.state());
         if state == State::Broken && indexed.filling.is_none() && now >= indexed.next_walk {
+            // Before the walk that mends it: one that breaks long after its last walk would be live again without a word.
+            self.tell_index(now);
+            let Some(indexed) = &mut self.indexed else { return Ok(()) };
             let patterns = indexed.tracking.with(|index| {
                 index.filling();
                 index.prefixes().iter().map(|p| [&glob::escape(p), b"*".as_slice()].concat()).collect()
@@ -119,6 +122,7 @@ impl Live<'_> {
             indexed.filling = Some(self.context.beside(|| scan::begin(redis, patterns)));
             indexed.began = now;
         }
+        let Some(indexed) = &mut self.indexed else { return Ok(()) };
         if now >= indexed.next_round {
             indexed.next_round = now + ROUND;
             let tracking = indexed.tracking.clone();
