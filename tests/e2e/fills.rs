@@ -135,10 +135,7 @@ fn a_statement_that_is_held_open_across_a_commit_has_the_token_of_its_beginning(
                  LATERAL (SELECT name FROM users WHERE id = 1 AND x IS NOT NULL OFFSET 0) AS u",
             )
         });
-        while w.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted") != "1"
-        {
-            std::thread::yield_now();
-        }
+        crate::warm::wait_at_gate(&w, 1);
         change(&w, "UPDATE users SET name = 'changed while the statement was open' WHERE id = 1");
         gate.sql("SELECT pg_advisory_unlock(42)");
         held.join().unwrap()

@@ -1,5 +1,6 @@
 //! `pgevict pause` and `resume`: of warming, and of delivery.
 
+use crate::support::pace::Pace;
 use crate::support::{Delivery, Setup, World};
 use redis::Commands as _;
 
@@ -133,7 +134,13 @@ fn a_session_that_begins_under_a_pause_stands_still_too() {
 /// The record that a waiting daemon watches is written all the same: a leader that was paused is not one that is frozen.
 #[test]
 fn a_paused_leader_keeps_the_lead() {
-    let w = world();
+    // One that gets no core for seconds loses it, which is meant; then nothing was tried.
+    assert!((0..4).any(|_| keeps_the_lead()), "the machine is too busy to tell");
+}
+
+/// False if the lead changed while nobody could keep it.
+fn keeps_the_lead() -> bool {
+    let (w, pace) = (world(), Pace::watch());
     let socket = w.config_path().with_file_name("second.sock");
     let second = w.spawn(&[], &[("PGEVICT_ADMIN__SOCKET", socket.to_str().unwrap())]);
     second.wait_line(0, &["another pgevict leads"]);
@@ -144,10 +151,14 @@ fn a_paused_leader_keeps_the_lead() {
     for _ in 0..8 {
         heartbeat(&w);
     }
-    assert!(w.missing().is_empty(), "the other daemon has taken over\n{}", second.log().tail(20));
+    if !w.missing().is_empty() {
+        assert!(pace.is_poor(), "the other daemon has taken over\n{}", second.log().tail(20));
+        return false;
+    }
     // When the leader goes, so does its pause.
     w.kill9();
     second.wait_line(0, &["evict users.update", "user:1 deleted"]);
+    true
 }
 
 fn record(w: &World) -> serde_json::Value {

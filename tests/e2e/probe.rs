@@ -141,13 +141,15 @@ fn a_bell_that_is_not_heard_is_said_and_evictions_go_on_by_polling() {
     assert_eq!(status["probe"]["heard"], false, "{status}");
     assert!(w.pgevict(&["status"]).exits(0).out.contains("by polling"));
     w.pgevict(&["ready"]).exits(0);
-    w.fill(&["user:1"]);
-    let began = Instant::now();
-    w.sql(CHANGE);
-    w.wait_gone(&["user:1"]);
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "asleep, it would take the slow poll's 8 s: {:?}",
+    // Behind a slow poll there is none for 8 s, so that changes one behind the other would each take that long. The quickest counts: a
+    // slow moment of the machine is not slow polling.
+    let took = (0..3).map(|_| {
+        w.fill(&["user:1"]);
+        let began = Instant::now();
+        w.sql(CHANGE);
+        w.wait_gone(&["user:1"]);
         began.elapsed()
-    );
+    });
+    let took: Vec<Duration> = took.collect();
+    assert!(took[1..].iter().any(|took| *took < Duration::from_secs(4)), "asleep, it would take 8 s: {took:?}");
 }

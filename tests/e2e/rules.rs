@@ -140,7 +140,7 @@ fn a_frozen_daemon_loses_the_bell_within_its_idle_limit() {
     w.daemon(|d| d.signal(Signal::SIGSTOP));
     let frozen = Instant::now();
     while w.value(HELD) != "0" {
-        assert!(frozen.elapsed() < Duration::from_secs(15), "a frozen daemon keeps its locks");
+        assert!(frozen.elapsed() < Duration::from_secs(20), "a frozen daemon keeps its locks");
         std::thread::yield_now();
     }
     w.daemon(|d| d.signal(Signal::SIGCONT));
@@ -196,7 +196,8 @@ fn a_second_signal_ends_at_once() {
     let asked = Instant::now();
     w.daemon(|d| d.signal(Signal::SIGTERM));
     assert_eq!(w.daemon(|d| d.wait()), Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(4), "it waited {:?} for a server that is frozen", asked.elapsed());
+    // Redis' answer is waited for for ten seconds.
+    assert!(asked.elapsed() < Duration::from_secs(8), "it waited {:?} for a server that is frozen", asked.elapsed());
     w.redis.borrow().signal(Signal::SIGCONT);
 }
 

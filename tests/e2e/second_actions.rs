@@ -4,7 +4,7 @@
 use crate::support::{Setup, World};
 use nix::sys::signal::Signal;
 use redis::Commands as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SCHEMA: &str = "
 CREATE TABLE users (id int PRIMARY KEY, name text);
@@ -12,17 +12,18 @@ CREATE TABLE posts (id int PRIMARY KEY, title text);
 INSERT INTO users SELECT n, 'u' FROM generate_series(1, 5) n;
 INSERT INTO posts SELECT n, 't' FROM generate_series(1, 5) n;
 ";
+/// The second delete is due after what the tests do before it (stop, kill, start), also on a machine with slow moments.
 const REPEATED: &str = r#"
 [cache.user]
 key = "user:{id}"
-repeat_after = "3s"
+repeat_after = "8s"
 [table.users]
 evict = ["user"]
 "#;
 const POSTS: &str = r#"
 [cache.post]
 key = "post:{id}"
-repeat_after = "3s"
+repeat_after = "8s"
 [table.posts]
 evict = ["post"]
 "#;
@@ -78,7 +79,7 @@ fn the_second_delete_of_repeat_after_survives_kill_9() {
 
 #[test]
 fn the_end_of_a_debounce_window_survives_kill_9() {
-    let config = REPEATED.replace("repeat_after = \"3s\"\n", "").replace("evict", "debounce = \"30s\"\nevict");
+    let config = REPEATED.replace("repeat_after = \"8s\"\n", "").replace("evict", "debounce = \"30s\"\nevict");
     let w = adopted(&config);
     w.fill(&["user:1", "user:2"]);
     w.sql(CHANGE);
@@ -136,7 +137,7 @@ fn a_flush_for_ddl_has_a_second_pass_and_it_survives_kill_9() {
 
 #[test]
 fn captures_that_were_only_counted_are_answered_again_when_their_transaction_has_ended_whatever_dies() {
-    let w = adopted(&REPEATED.replace("repeat_after = \"3s\"\n", ""));
+    let w = adopted(&REPEATED.replace("repeat_after = \"8s\"\n", ""));
     let (locker, slow) = (w.connect(), w.connect());
     locker.sql("BEGIN; LOCK TABLE pgevict.journal IN ACCESS EXCLUSIVE MODE");
     slow.sql("BEGIN");
@@ -174,11 +175,11 @@ fn alive_is_not_there_before_the_first_flush_is_over_and_expires_when_evictions_
     w.wait_ready();
     let alive = |redis: &mut redis::Connection| redis.exists::<_, bool>(ALIVE).unwrap_or_default();
     w.wait_keys("alive to be set", alive);
-    // Frozen: it says nothing any more, and neither does the key after five seconds.
-    let frozen = Instant::now();
+    // Frozen: it says nothing any more, and neither does the key after five seconds, by Redis' own clock.
     w.daemon(|d| d.signal(Signal::SIGSTOP));
+    let left: i64 = w.redis().pttl(ALIVE).unwrap();
+    assert!((-2..=5_000).contains(&left) && left != -1, "alive lives for another {left} ms");
     w.wait_keys("alive to expire", |redis| !alive(redis));
-    assert!(frozen.elapsed() < Duration::from_secs(7), "{:?}", frozen.elapsed());
     w.daemon(|d| d.signal(Signal::SIGCONT));
     w.wait_keys("alive to be set again", alive);
     w.kill9();

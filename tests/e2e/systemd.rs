@@ -12,8 +12,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// `WatchdogSec` of these tests.
-const WATCHDOG: Duration = Duration::from_secs(2);
+/// `WatchdogSec` of these tests: several times a moment in which a loaded machine gives nobody a core.
+const WATCHDOG: Duration = Duration::from_secs(8);
 
 const SCHEMA: &str = "CREATE TABLE users (id int PRIMARY KEY)";
 const CONFIG: &str = "[cache.user]\nkey = \"user:{id}\"\n[table.users]\nevict = [\"user\"]";
@@ -96,8 +96,8 @@ fn boot_order_does_not_matter_and_status_says_what_is_waited_for() {
     let (status, _) = manager.wait_fed("STATUS=not ready: Redis down: cannot use Redis at");
     assert!(status.contains("is the server running there?"), "{status}");
     // The loop turns, so the watchdog is content, however long the servers are away.
-    let (gap, fed) = manager.longest_gap(Duration::from_secs(4));
-    assert!(fed >= 4 && gap < WATCHDOG / 2, "{fed} times, longest gap {gap:?}");
+    let (gap, fed) = manager.longest_gap(WATCHDOG);
+    assert!(fed >= 3 && gap < WATCHDOG / 2, "{fed} times, longest gap {gap:?}");
     w.redis.borrow_mut().up().unwrap();
     manager.wait_fed("STATUS=not ready: PostgreSQL down: cannot use PostgreSQL at");
     w.pg.server().up().unwrap();
@@ -181,9 +181,10 @@ fn a_loop_that_hangs_is_not_fed_for_and_one_that_turns_again_is() {
     let w = world(&manager);
     let (mut daemon, mut reader) = unread(&w);
     manager.wait_fed("STATUS=ready");
-    hang(&w);
+    // From before it hangs: what is fed for longer than half the limit from here on is fed for a loop that hangs.
     let began = Instant::now();
-    let mut fed = began;
+    hang(&w);
+    let mut fed = Instant::now();
     while fed.elapsed() < WATCHDOG {
         assert!(began.elapsed() < BEAT_LIMIT * 3, "the loop hangs, and the watchdog is still fed");
         if manager.next(Duration::from_millis(100)).as_deref() == Some("WATCHDOG=1") {

@@ -1,10 +1,12 @@
 //! Two daemons on the same servers: one leads, the other waits. However the leader stops, the other evicts within 5 s;
 //! whatever the first does when it comes back harms nothing.
 
+use crate::support::pace::Pace;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Daemon, PATIENCE, Setup, World};
 use nix::sys::signal::Signal;
 use redis::Commands as _;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = "
@@ -42,12 +44,12 @@ fn waiting(w: &World, env: &[(&str, &str)]) -> Daemon {
 /// The leader of this world has stopped to work just now: a change is evicted in time, and exactly it.
 #[track_caller]
 fn taken_over(w: &World) {
-    let stopped = Instant::now();
+    let (stopped, pace) = (Instant::now(), Pace::watch());
     w.sql(CHANGE);
     w.wait_gone(&["user:1", "list:1"]);
-    let took = stopped.elapsed();
-    eprintln!("taken over within {took:?}");
-    assert!(took < TAKEOVER, "the takeover took {took:?}");
+    let (took, bound) = (stopped.elapsed(), pace.allows(TAKEOVER));
+    eprintln!("taken over within {took:?} of {bound:?}");
+    assert!(took < bound, "the takeover took {took:?}, more than {bound:?}");
     let gone = ["user:1", "list:1"].map(String::from);
     assert_eq!(w.missing(), gone.into(), "nothing but the change goes: a takeover is no reason to flush");
 }
@@ -92,21 +94,27 @@ fn a_frozen_leader_is_followed_in_time_and_harms_nothing_when_it_wakes() {
     w.wait_position();
     filled(&w);
     let second = waiting(&w, &[]);
-    for _ in 0..2 {
-        w.fill(&["user:1", "list:1"]);
-        let mark = w.mark();
-        w.daemon(|d| d.signal(Signal::SIGSTOP));
-        taken_over(&w);
-        w.daemon(|d| d.signal(Signal::SIGCONT));
-        w.wait_line(mark, &["another pgevict leads"]);
-        w.check(CHANGE, &["user:1", "list:1"]);
-        // The lead goes back the same way.
-        w.fill(&["user:1", "list:1"]);
-        let mark = second.log().mark();
-        second.signal(Signal::SIGSTOP);
-        taken_over(&w);
-        second.signal(Signal::SIGCONT);
-        second.wait_line(mark, &["another pgevict leads"]);
+    let (mut followed, pace) = ([0, 0], Pace::watch());
+    while followed.iter().any(|n| *n < 2) {
+        // The lead goes there and back the same way. (Where nobody gets a core for seconds, it also goes without this.)
+        for (n, followed) in followed.iter_mut().enumerate() {
+            w.fill(&["user:1", "list:1"]);
+            let of = |look: &dyn Fn(&Daemon)| if n == 0 { w.daemon(|d| look(d)) } else { look(&second) };
+            let (mark, leader) = (Cell::new(0), record(&w)["by"].clone());
+            of(&|d| {
+                mark.set(d.log().mark());
+                d.signal(Signal::SIGSTOP);
+            });
+            taken_over(&w);
+            let led = record(&w)["by"] != leader;
+            of(&|d| d.signal(Signal::SIGCONT));
+            assert!(led || pace.is_poor(), "who was frozen had no lead to lose");
+            if led {
+                *followed += 1;
+                of(&|d| drop(d.wait_line(mark.get(), &["another pgevict leads"])));
+            }
+            w.check(CHANGE, &["user:1", "list:1"]);
+        }
     }
 }
 
@@ -167,7 +175,13 @@ fn waiting_costs_two_connections_and_a_statement_in_some_seconds() {
 /// A leader whose statement takes long, or whose Redis does not answer, is at work: nobody takes its lead.
 #[test]
 fn a_leader_that_waits_for_a_server_keeps_the_lead() {
-    let w = World::running(&setup());
+    // A leader that gets no core for seconds loses the lead, which is meant; then nothing was tried.
+    assert!((0..4).any(|_| keeps_the_lead()), "the machine is too busy to tell");
+}
+
+/// False if the lead changed while nobody could keep it.
+fn keeps_the_lead() -> bool {
+    let (w, pace) = (World::running(&setup()), Pace::watch());
     w.wait_position();
     filled(&w);
     let second = waiting(&w, &[]);
@@ -177,7 +191,10 @@ fn a_leader_that_waits_for_a_server_keeps_the_lead() {
     w.sql("SELECT pg_sleep(4)");
     w.redis.borrow().signal(Signal::SIGCONT);
     w.check(CHANGE, &["user:1", "list:1"]);
-    assert_eq!(record(&w)["by"], by, "the lead changed because Redis was slow");
+    if record(&w)["by"] != by {
+        assert!(pace.is_poor(), "the lead changed because Redis was slow");
+        return false;
+    }
     let locker = w.connect();
     locker.sql("BEGIN");
     locker.sql("LOCK TABLE pgevict.journal IN ACCESS EXCLUSIVE MODE");
@@ -185,8 +202,10 @@ fn a_leader_that_waits_for_a_server_keeps_the_lead() {
     w.sql("SELECT pg_sleep(4)");
     locker.sql("ROLLBACK");
     w.check(CHANGE, &["user:1", "list:1"]);
-    assert_eq!(record(&w)["by"], by, "the lead changed because a statement took long");
+    let kept = record(&w)["by"] == by;
+    assert!(kept || pace.is_poor(), "the lead changed because a statement took long");
     drop(second);
+    kept
 }
 
 /// B11: during a deployment each daemon evicts by its own configuration. What the older one does not know is not called
@@ -230,11 +249,19 @@ fn alive_is_taken_away_as_soon_as_nothing_is_evicted() {
     let alive = |redis: &mut redis::Connection| redis.exists::<_, bool>("{pgevict}:alive").unwrap_or(false);
     w.wait_keys("alive", alive);
     for mode in ["observe", "off"] {
+        let mut listener = w.redis();
+        listener.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut events = listener.as_pubsub();
+        events.subscribe(&["__keyevent@0__:del", "__keyevent@0__:expired"]).unwrap();
         w.write_config(&format!("mode = \"{mode}\"\n{CONFIG}"));
-        let changed = Instant::now();
         w.daemon(|d| d.signal(Signal::SIGHUP));
-        w.wait_keys("alive to be taken away", |redis| !alive(redis));
-        assert!(changed.elapsed() < Duration::from_secs(4), "it ran out after {:?}", changed.elapsed());
+        let how = loop {
+            let event = events.get_message().expect("alive goes");
+            if event.get_payload::<String>().unwrap() == "{pgevict}:alive" {
+                break event.get_channel_name().to_owned();
+            }
+        };
+        assert_eq!(how, "__keyevent@0__:del", "its time ran out");
         w.write_config(CONFIG);
         w.daemon(|d| d.signal(Signal::SIGHUP));
         w.wait_keys("alive again", alive);

@@ -1,7 +1,7 @@
 //! `warm.after`: what is made from another cache is warmed after it, whoever makes the two, and never waits for what fails.
 
 use crate::support::{Setup, World};
-use crate::warm::{GATE, closed_gate, open_gate, wait_at_gate};
+use crate::warm::{GATE, PATIENT, closed_gate, open_gate, wait_at_gate};
 use crate::warm_http::{App, redis_of};
 use redis::Commands as _;
 
@@ -13,7 +13,7 @@ INSERT INTO users SELECT n, 'name ' || n FROM generate_series(1, 20) n;
 /// `b_made` stands and sorts before `first`, but is made from it; `user` is filled by the application, from `b_made`.
 fn config(port: u16, first: &str) -> String {
     format!(
-        r#"
+        r#"{PATIENT}
 [cache.b_made]
 key = "made:{{id}}"
 ttl = "10m"

@@ -78,19 +78,23 @@ fn fill(w: &World, server: &Postgres) -> String {
 fn a_standby_that_has_replayed_the_change_answers_and_one_that_has_not_leaves_it_to_the_primary() {
     let (w, other) = pair("PGEVICT_WARM__REPLICA_URL");
     w.pgevict(&["check"]).exits(0);
-    let mark = w.mark();
-    w.sql("UPDATE users SET name = 'new' WHERE id = 1");
-    w.wait_line(mark, &["warm user:1: stored"]);
-    assert_eq!(get(&w, "user:1").as_deref(), Some("new"));
-    assert_eq!((answered(&w, "replica"), answered(&w, "primary")), (1, 0));
+    // A standby that gets no core for a third of a second is behind, too, and is left alone for a while: then once more.
+    let deadline = Instant::now() + PATIENCE;
+    while answered(&w, "replica") == 0 {
+        assert!(Instant::now() < deadline, "the standby is never asked");
+        let mark = w.mark();
+        w.sql("UPDATE users SET name = name || ', new' WHERE id = 1");
+        w.wait_line(mark, &["warm user:1: stored"]);
+        assert_eq!(get(&w, "user:1"), Some(w.value("SELECT name FROM users WHERE id = 1")));
+    }
 
     pause(&w, &other);
-    let mark = w.mark();
+    let (mark, primary) = (w.mark(), answered(&w, "primary"));
     w.sql("UPDATE users SET name = 'newer' WHERE id = 1");
-    w.wait_line(mark, &["the replica is not asked", "ms behind"]);
     w.wait_line(mark, &["warm user:1: stored"]);
+    w.wait_line(0, &["the replica is not asked", "ms behind"]);
     assert_eq!(get(&w, "user:1").as_deref(), Some("newer"), "the standby has not replayed it");
-    assert_eq!((answered(&w, "replica"), answered(&w, "primary")), (1, 1));
+    assert_eq!((answered(&w, "replica"), answered(&w, "primary")), (1, primary + 1));
 
     // The contract needs nobody who looks before: what the standby shows now is refused, and after replay it is not.
     assert_eq!(fill(&w, &other), "evicted");

@@ -53,10 +53,16 @@ fn reload(w: &World, schedule: &str) {
     w.wait_line(mark, &["the new configuration is live"]);
 }
 
+/// A day of the week that is neither today nor next to it, anywhere.
+fn another_day() -> &'static str {
+    let days = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+    // The first day of the epoch was a Thursday.
+    ["thu", "fri", "sat", "sun", "mon", "tue", "wed"][((days + 3) % 7) as usize]
+}
+
 #[test]
 fn in_its_window_what_is_absent_is_filled_once_and_outside_nothing_is() {
-    let w = world("{ windows = [\"00:00-24:00\"], days = [\"mon\"], below_ops_per_second = 1 }");
-    // Never on other days, and on Mondays Redis does more than that because it is asked at all.
+    let w = world(&format!("{{ windows = [\"00:00-24:00\"], days = [\"{}\"] }}", another_day()));
     let _: () = w.redis().set("user:7", "by the application").unwrap();
     reload(&w, &window(&w, false));
     // The clock is looked at once a second, and that nothing comes has to be waited for.
@@ -89,7 +95,7 @@ impl Busy {
         let busy = go_on.clone();
         let thread = std::thread::spawn(move || {
             let mut pipeline = redis::pipe();
-            for _ in 0..200 {
+            for _ in 0..500 {
                 pipeline.cmd("PING").ignore();
             }
             while busy.load(Ordering::Relaxed) {
@@ -117,11 +123,12 @@ fn ops(w: &World) -> u64 {
 #[test]
 fn while_redis_is_busy_nothing_is_filled_and_when_it_is_calm_the_round_goes_on() {
     let w =
-        World::new(&Setup { config: &config("{ below_ops_per_second = 5000 }"), schema: SCHEMA, ..Setup::default() });
+        World::new(&Setup { config: &config("{ below_ops_per_second = 500 }"), schema: SCHEMA, ..Setup::default() });
     w.apply();
     let busy = Busy::with(&w);
     let deadline = Instant::now() + PATIENCE;
-    while ops(&w) < 8_000 {
+    // Far above the bound, so that it stays busy where the test gets a core seldom.
+    while ops(&w) < 4_000 {
         assert!(Instant::now() < deadline, "Redis should be busy: {}", ops(&w));
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -129,7 +136,7 @@ fn while_redis_is_busy_nothing_is_filled_and_when_it_is_calm_the_round_goes_on()
     w.wait_position();
     let mark = w.mark();
     std::thread::sleep(Duration::from_millis(2_500));
-    assert!(ops(&w) >= 5_000, "the test is not busy enough: {}", ops(&w));
+    assert!(ops(&w) >= 500, "the test is not busy enough: {}", ops(&w));
     assert_eq!(users(&w), 0, "it was filled although Redis was busy");
     drop(busy);
     w.wait_line(mark, &["scheduled warming of user: done"]);

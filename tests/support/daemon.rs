@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use pgevict::cli::demo::process::{Log, NoLine, Process, Stream};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The binary under test with a clean environment: what the developer has set must not reach it.
 pub(crate) fn pgevict(args: &[&str], env: &[(String, String)]) -> Command {
@@ -30,11 +31,16 @@ pub(crate) struct Ran {
 
 impl Ran {
     pub(crate) fn of(args: &[&str], env: &[(String, String)]) -> Self {
+        Self::within(PATIENCE, args, env)
+    }
+
+    /// The same for one that has more to do.
+    pub(crate) fn within(patience: Duration, args: &[&str], env: &[(String, String)]) -> Self {
         let mut process = Process::spawn("pgevict", pgevict(args, env), Signal::SIGKILL, None).unwrap();
-        let status = process.wait(PATIENCE);
+        let status = process.wait(patience);
         let join = |stream| process.log().of(stream).join("\n");
         let ran = Self { code: status.and_then(|s| s.code()), out: join(Stream::Out), err: join(Stream::Err) };
-        assert!(status.is_some(), "pgevict {args:?} did not end within {PATIENCE:?}: {ran:?}");
+        assert!(status.is_some(), "pgevict {args:?} did not end within {patience:?}: {ran:?}");
         ran
     }
 
@@ -61,7 +67,7 @@ impl Daemon {
     }
 
     /// A line that holds all of `parts`, if it comes in time.
-    pub(crate) fn line_within(&self, patience: std::time::Duration, parts: &[&str]) -> Option<String> {
+    pub(crate) fn line_within(&self, patience: Duration, parts: &[&str]) -> Option<String> {
         self.log().wait_for(0, patience, |line| parts.iter().all(|p| line.contains(p))).ok().map(|(_, line)| line)
     }
 
@@ -98,7 +104,7 @@ impl Daemon {
 
     /// Whether it has ended already.
     pub(crate) fn ended(&mut self) -> bool {
-        self.0.wait(std::time::Duration::ZERO).is_some()
+        self.0.wait(Duration::ZERO).is_some()
     }
 
     /// SIGTERM, and the exit code.

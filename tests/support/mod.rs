@@ -1,6 +1,7 @@
 //! The harness: servers, a daemon and a cache as values, and one way to say "this statement evicts exactly these keys".
 
 mod daemon;
+pub(crate) mod pace;
 pub(crate) mod proxy;
 mod servers;
 pub(crate) mod standby;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// Upper bound of every wait. What is waited for normally takes milliseconds; the bound is for a machine whose two
 /// cores are shared by the whole suite, and turns a hang into a failure with logs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How changes travel; most tests run over both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -144,7 +144,12 @@ impl World {
         if db.as_ref().is_none_or(Db::is_closed) {
             *db = Some(self.connect());
         }
-        db.as_ref().unwrap().sql(sql)
+        let connected = db.as_ref().unwrap();
+        if matches!(self.pg, Pg::Own(_)) && connected.try_sql("").is_err() {
+            // Its server was restarted, and the task that would notice has not had a core yet.
+            return db.insert(self.connect()).sql(sql);
+        }
+        connected.sql(sql)
     }
 
     /// The first value of the first row.

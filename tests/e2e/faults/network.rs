@@ -1,6 +1,7 @@
 //! What the network between the daemon and its servers can do: each named fault, on either side.
 
 use super::{CHANGE, GONE, fill, setup};
+use crate::support::pace::Pace;
 use crate::support::proxy::{Dice, Fault, Proxy};
 use crate::support::{Ran, World};
 use std::time::{Duration, Instant};
@@ -46,12 +47,13 @@ impl Net {
     /// Waits until the log names the server that is down, and returns the line.
     #[track_caller]
     fn noticed(&self, side: Side, mark: usize) -> String {
-        let before = Instant::now();
+        let (before, pace) = (Instant::now(), Pace::watch());
         let line =
             self.w.wait_line(mark, &[&format!("{side:?} down").replace("Postgres", "PostgreSQL"), "next try in"]);
         let port = self.proxy(side).url("127.0.0.1:1");
         assert!(line.contains(&port), "where is not said ({port}): {line}");
-        assert!(before.elapsed() <= NOTICED, "noticed after {:?}", before.elapsed());
+        let (took, bound) = (before.elapsed(), pace.allows(NOTICED));
+        assert!(took <= bound, "noticed after {took:?}, more than {bound:?}");
         line
     }
 }
@@ -194,12 +196,13 @@ fn commands_end(side: Side) {
             for command in [&["check"][..], other] {
                 let (config, env) = (config.as_str(), n.w.env.as_slice());
                 threads.spawn(move || {
-                    let before = Instant::now();
+                    let (before, pace) = (Instant::now(), Pace::watch());
                     let ran = Ran::of(&[command, &["-c", config]].concat(), env);
                     assert_eq!(ran.code, Some(4), "{command:?} under {fault:?} of {side:?}: {ran:?}");
                     let words = format!("{}{}", ran.out, ran.err);
                     assert!(words.contains("no answer within 5s"), "{words}");
-                    assert!(before.elapsed() < NOTICED, "{command:?} took {:?}", before.elapsed());
+                    let (took, bound) = (before.elapsed(), pace.allows(NOTICED));
+                    assert!(took < bound, "{command:?} took {took:?}, more than {bound:?}");
                 });
             }
         });
@@ -213,14 +216,17 @@ fn ready_answers(side: Side) {
     n.proxy(side).inflict(Fault::Silent);
     n.w.sql(CHANGE);
     n.noticed(side, mark);
-    for _ in 0..3 {
+    let took = (0..3).map(|_| {
         let before = Instant::now();
         let ready = n.w.pgevict(&["ready"]).exits(1);
         let name = format!("{side:?}").replace("Postgres", "PostgreSQL");
         assert!(ready.out.contains(&name), "{ready:?}");
         n.w.pgevict(&["status"]).exits(0);
-        assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
-    }
+        before.elapsed()
+    });
+    // The quickest counts: what waits for a server waits every time.
+    let quickest = took.min().unwrap();
+    assert!(quickest < Duration::from_secs(4), "{quickest:?}");
     n.proxy(side).heal();
     n.w.wait_gone(&GONE);
 }

@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// Long enough for one packet on a loaded machine, short enough to wait for what never comes.
+/// Short enough to wait for what never comes.
 const MOMENT: Duration = Duration::from_millis(300);
+/// For what comes, on a machine that is loaded.
+const LONG: Duration = Duration::from_secs(20);
 
 /// An echo of lines, and what it has heard.
 fn echo() -> (Proxy, Receiver<String>) {
@@ -32,10 +34,14 @@ fn echo() -> (Proxy, Receiver<String>) {
     (Proxy::before(&format!("127.0.0.1:{port}")), hears)
 }
 
-fn dial(proxy: &Proxy) -> TcpStream {
+fn connect(proxy: &Proxy) -> std::io::Result<TcpStream> {
     let url = proxy.url("tcp://127.0.0.1:1/");
     let address = url.trim_start_matches("tcp://").trim_end_matches('/').parse().unwrap();
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    TcpStream::connect_timeout(&address, LONG)
+}
+
+fn dial(proxy: &Proxy) -> TcpStream {
+    let stream = connect(proxy).unwrap();
     stream.set_read_timeout(Some(MOMENT)).unwrap();
     stream
 }
@@ -55,7 +61,7 @@ fn hear(stream: &mut TcpStream, bytes: usize) -> Result<String, ErrorKind> {
 
 fn works(stream: &mut TcpStream) {
     say(stream, "hello\n");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     assert_eq!(hear(stream, 6).as_deref(), Ok("hello\n"));
     stream.set_read_timeout(Some(MOMENT)).unwrap();
 }
@@ -80,12 +86,16 @@ fn a_cut_resets_what_is_open_and_once_leaves_the_door_open() {
     let mut stream = dial(&proxy);
     works(&mut stream);
     proxy.cut();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     assert_eq!(hear(&mut stream, 1), Err(ErrorKind::ConnectionReset));
     works(&mut dial(&proxy));
     proxy.inflict(Fault::Cut);
-    let mut stream = dial(&proxy);
-    assert_eq!(hear(&mut stream, 1), Err(ErrorKind::ConnectionReset));
+    // Who dials may hear of it before the connect returns.
+    let heard = connect(&proxy).map_err(|e| e.kind()).and_then(|mut stream| {
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        hear(&mut stream, 1)
+    });
+    assert_eq!(heard, Err(ErrorKind::ConnectionReset));
     proxy.heal();
     works(&mut dial(&proxy));
 }
@@ -99,8 +109,11 @@ fn a_silent_peer_takes_everything_and_says_nothing_and_stays_so_when_healed() {
         proxy.inflict(fault);
         say(&mut stream, "lost\n");
         assert_eq!(hear(&mut stream, 1), Err(ErrorKind::WouldBlock), "{fault:?}");
-        let arrived: Vec<_> = heard.try_iter().skip(1).collect();
-        assert_eq!(arrived, if fault == Fault::Deaf { vec!["lost\n"] } else { vec![] }, "{fault:?}");
+        assert_eq!(heard.recv_timeout(LONG).as_deref(), Ok("hello\n"));
+        if fault == Fault::Deaf {
+            assert_eq!(heard.recv_timeout(LONG).as_deref(), Ok("lost\n"));
+        }
+        assert_eq!(heard.try_iter().next(), None, "{fault:?}");
         proxy.heal();
         say(&mut stream, "also lost\n");
         assert_eq!(hear(&mut stream, 1), Err(ErrorKind::WouldBlock), "{fault:?}");
@@ -116,9 +129,10 @@ fn held_replies_come_when_they_are_released() {
     proxy.inflict(Fault::Held);
     say(&mut stream, "later\n");
     assert_eq!(hear(&mut stream, 1), Err(ErrorKind::WouldBlock));
-    assert_eq!(heard.try_iter().nth(1).as_deref(), Some("later\n"));
+    assert_eq!(heard.recv_timeout(LONG).as_deref(), Ok("hello\n"));
+    assert_eq!(heard.recv_timeout(LONG).as_deref(), Ok("later\n"));
     proxy.heal();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     assert_eq!(hear(&mut stream, 6).as_deref(), Ok("later\n"));
     works(&mut stream);
 }
@@ -134,7 +148,7 @@ fn a_reply_is_lost_or_torn_after_the_effect_and_a_request_before() {
         proxy.inflict_once(fault, "marked");
         works(&mut stream);
         say(&mut stream, "marked\n");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
         assert_eq!(hear(&mut stream, comes.len()).as_deref(), Ok(comes), "{fault:?}");
         assert_eq!(hear(&mut stream, 1), Err(ErrorKind::ConnectionReset), "{fault:?}");
         let last = heard.iter().find(|l| l.starts_with("mar"));
@@ -150,8 +164,12 @@ fn trickling_and_slow_connections_lose_nothing() {
     let (proxy, heard) = echo();
     let mut stream = dial(&proxy);
     proxy.inflict(Fault::Trickle);
-    works(&mut stream);
-    assert!(heard.try_iter().next().unwrap().len() < 6, "the line came in one piece");
+    // Who gets no core for some milliseconds reads the pieces at once.
+    let mut in_pieces = || {
+        works(&mut stream);
+        heard.try_iter().next().unwrap().len() < 6
+    };
+    assert!((0..50).any(|_| in_pieces()), "every line came in one piece");
     proxy.inflict(Fault::Slow(Duration::from_millis(200)));
     let before = Instant::now();
     works(&mut stream);
@@ -185,7 +203,7 @@ fn a_proxy_that_is_dropped_ends_its_connections() {
     let mut stream = dial(&proxy);
     works(&mut stream);
     drop(proxy);
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     assert!(matches!(hear(&mut stream, 1), Err(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)));
 }
 

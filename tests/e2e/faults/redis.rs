@@ -70,7 +70,7 @@ fn verdict(w: &World, what: &str, remedy: &str, begin: impl FnOnce(), end: impl 
         w.wait_gone(&GONE);
     });
     w.wait_ready();
-    assert!(w.redis().exists::<_, bool>("{pgevict}:alive").unwrap(), "readers do not trust the caches again");
+    w.wait_keys("readers to trust the caches again", |redis| redis.exists("{pgevict}:alive").unwrap_or(false));
     w.check(CHANGE, &GONE);
     assert!(!w.daemon(|d| d.ended()));
 }
@@ -292,8 +292,8 @@ fn a_replica_without_its_master_is_not_worked_with() {
 
 #[test]
 fn a_redis_that_loads_its_data_is_waited_for() {
-    // A big value a tenth of a second; Redis answers others every 2 MB.
-    let w = world(&Setup { redis: &[("key-load-delay", "100000"), ("rdbcompression", "no")], ..setup() });
+    // A big value a second, until the test has seen enough; Redis answers others every 2 MB.
+    let w = world(&Setup { redis: &[("key-load-delay", "1000000"), ("rdbcompression", "no")], ..setup() });
     let mut redis = w.redis();
     for n in 0..24 {
         redis.set::<_, _, ()>(format!("big:{n}"), vec![b'x'; 1 << 20]).unwrap();
@@ -301,7 +301,7 @@ fn a_redis_that_loads_its_data_is_waited_for() {
     redis::cmd("SAVE").exec(&mut redis).unwrap();
     w.check(CHANGE, &GONE);
     w.redis.borrow_mut().kill();
-    let mark = w.mark();
+    let (mark, url) = (w.mark(), w.redis.borrow().url(0));
     let mut borrowed = w.redis.borrow_mut();
     let server = &mut *borrowed;
     std::thread::scope(|threads| {
@@ -309,6 +309,8 @@ fn a_redis_that_loads_its_data_is_waited_for() {
         w.wait_line(mark, &["Redis down", "LOADING", "it is tried again"]);
         assert_eq!(w.pgevict(&["ready"]).code, Some(1));
         assert!(!up.is_finished(), "it was loaded before anybody could ask");
+        let mut loading = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+        tell(&mut loading, "CONFIG SET key-load-delay 0");
         up.join().unwrap();
     });
     drop(borrowed);
@@ -520,10 +522,11 @@ fn a_short_pause_of_redis_ends_no_session_and_a_long_one_is_a_dead_peer() {
     assert!(!w.daemon(|d| d.log().tail(1000)).contains("Redis down"), "{mark}");
     w.check_after("a long CLIENT PAUSE", &GONE, || {
         let mark = w.mark();
-        tell(&mut w.redis(), "CLIENT PAUSE 12000 WRITE");
+        tell(&mut w.redis(), "CLIENT PAUSE 60000 WRITE");
         w.sql(CHANGE);
         let line = w.wait_line(mark, &["Redis down", "no answer within 10s"]);
         assert!(line.contains("frozen or busy"), "{line}");
+        tell(&mut w.redis(), "CLIENT UNPAUSE");
         w.wait_gone(&GONE);
     });
     w.wait_ready();

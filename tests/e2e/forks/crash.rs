@@ -23,12 +23,17 @@ fn a_commit_that_a_backend_crash_takes_back_leaves_no_cached_value() {
     w.daemon(|d| d.signal(Signal::SIGSTOP));
     let victim = w.connect();
     let pid: i32 = victim.sql("SELECT pg_backend_pid()")[0][0].as_ref().unwrap().parse().unwrap();
+    // It comes by every ten seconds, and would make the commit durable if that were now.
+    let flusher = w.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'").parse().unwrap();
+    kill(Pid::from_raw(flusher), Signal::SIGSTOP).unwrap();
     w.sql("UPDATE users SET name = 'lost' WHERE id = 1");
     assert_eq!(w.value("SELECT name FROM users WHERE id = 1"), "lost");
     // What a reader caches now.
     w.fill(&ALL);
     let mark = w.mark();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    for pid in [pid, flusher] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     // The postmaster takes a moment to notice that one of its own was killed. Recovery empties the sentinel, and the
     // daemon, which would arm it again, is frozen.
