@@ -109,7 +109,7 @@ pub(super) fn run() -> Section {
     redis.ask(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
 
     let writers = Pgbench::new(&format!("\\set id random(1, {USERS})\nUPDATE users SET n = n + 1 WHERE id = :id;\n"));
-    let (mut storm, mut flush) = ([vec![], vec![], vec![]], [vec![], vec![]]);
+    let (mut storm, mut flush) = ([vec![], vec![], vec![]], [vec![], vec![], vec![]]);
     let redis_pid: u32 = redis.info("server", "process_id").parse().expect("a pid");
     let (session, postmaster) = (reader(&site.db), process::parent(site.db.pid()));
     // What all of it takes but for pgbench, which does the same each time. Sessions count when they are buried.
@@ -118,7 +118,8 @@ pub(super) fn run() -> Section {
         let busy = process::cpu_of_the_dead(postmaster) + process::cpu(redis_pid);
         if all { busy + process::cpu(session) + process::cpu(site.pid()) } else { busy }.as_secs_f64()
     };
-    let mut shares = vec![];
+    let mut shares = [vec![], vec![]];
+    let mut lasted = vec![];
     let mut slow = [[0, 0], [0, 0]];
     for _ in 0..ROUNDS {
         let mut took = [0.0, 0.0];
@@ -136,7 +137,7 @@ pub(super) fn run() -> Section {
         writers.start(&postgres, "none", SECONDS, Some(RATE)).wait();
         storm[2].push(bystander.end());
         burner.end();
-        shares.push(share);
+        shares[0].push(share);
         fill(&mut redis, 1, USERS);
         redis.ask(&["SLOWLOG", "RESET"]);
         let bystander = Bystander::start(&address);
@@ -145,12 +146,21 @@ pub(super) fn run() -> Section {
         flush[0].push(bystander.end());
         slow[1][0] += redis.ask(&["SLOWLOG", "LEN"]).int();
         redis.ask(&["SLOWLOG", "RESET"]);
-        let bystander = Bystander::start(&address);
+        let before = spent(true);
+        let (bystander, begun) = (Bystander::start(&address), Instant::now());
         site.db.sql("TRUNCATE users");
         // The bystander's own key and pgevict's stay.
         redis.wait_size(20, Duration::from_secs(60)).expect("the cache is flushed");
+        let took = begun.elapsed();
         flush[1].push(bystander.end());
+        let share = (spent(true) - before) / took.as_secs_f64();
         slow[1][1] += redis.ask(&["SLOWLOG", "LEN"]).int();
+        let (bystander, burner) = (Bystander::start(&address), Burner::start(share));
+        std::thread::sleep(took);
+        flush[2].push(bystander.end());
+        burner.end();
+        shares[1].push(share);
+        lasted.push(took.as_secs_f64());
         for db in [&without, &site.db] {
             db.sql(&format!("INSERT INTO users SELECT g, 0 FROM generate_series(1, {USERS}) g"));
         }
@@ -175,20 +185,36 @@ pub(super) fn run() -> Section {
             ratio <= 1.2,
         );
     }
-    section.step(
-        "the storm's writers without pgevict, and as much processor time burnt",
-        format!("{} µs", figure(median(&storm[2]))),
-        format!(
-            "{} the same load; {} of a core, which is what the triggers, the daemon, its session and Redis' part take",
-            factor(median_ratio(&storm[2], &storm[0])),
-            figure(median(&shares))
+    for (what, took, share, of) in [
+        (
+            "the storm's writers without pgevict, and as much processor time burnt",
+            &storm,
+            &shares[0],
+            "what the triggers, the daemon, its session and Redis' part take",
         ),
-    );
+        (
+            "no flush, and as much processor time burnt for as long",
+            &flush,
+            &shares[1],
+            "what the daemon, its session and Redis take",
+        ),
+    ] {
+        section.step(
+            what,
+            format!("{} µs", figure(median(&took[2]))),
+            format!(
+                "{} the same load; {} of a core, which is {of}",
+                factor(median_ratio(&took[2], &took[0])),
+                figure(median(share))
+            ),
+        );
+    }
     tracking(&mut section, &address);
     section.note(format!(
         "{} keys, of which Redis reports every change. The storm: {RATE} one-row `UPDATE`s a second, each evicting a pattern with 5 keys, against the same \
-         writes to a table without triggers; the flush: `TRUNCATE`. {ROUNDS} rounds of {SECONDS} s. PostgreSQL, pgbench, the daemon, Redis and the bystander share the cores.",
-        figure(f64::from(USERS * 5))
+         writes to a table without triggers; the flush: `TRUNCATE`, which lasts {} s. {ROUNDS} rounds of {SECONDS} s. PostgreSQL, pgbench, the daemon, Redis and the bystander share the cores.",
+        figure(f64::from(USERS * 5)),
+        figure(median(&lasted))
     ));
     section
 }

@@ -1,7 +1,7 @@
 //! From changes to deletes: the middle of the path.
 
 use super::live::{Live, Step, Suppressed};
-use super::meaning::{Ahead, Meaning};
+use super::meaning::{Ahead, Meaning, SLICE};
 use super::poison::Poison;
 use super::statements::{Asker, Ended, Turn};
 use crate::config::model::{Mode, Op, TableName};
@@ -88,7 +88,11 @@ impl Live<'_> {
         let mut ready = ahead.map(|ahead| ahead.with(&meaning));
         let mut poison = Poison::default();
         let mut mapped = Mapped::default();
-        for mut change in changes {
+        for (place, mut change) in changes.into_iter().enumerate() {
+            if place % SLICE == SLICE - 1 {
+                // What was asked of PostgreSQL meanwhile goes out.
+                tokio::task::yield_now().await;
+            }
             mapped.clear();
             let is_mapped = ready.as_mut().is_some_and(|ready| ready.next(&mut mapped));
             if change.what.is_err() && planted::is("poison-skipped") {

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::vec;
 
-/// Changes that are mapped ahead without a pause: about a tenth of a millisecond, for which an answer of Redis may have to wait.
-const SLICE: usize = 128;
+/// Changes that are mapped without a pause: about a tenth of a millisecond, for which an answer of Redis or a question to PostgreSQL may have
+/// to wait.
+pub(super) const SLICE: usize = 128;
 /// Bytes of keys that are mapped ahead: many times what a page of ordinary keys has. The rest of a page waits for its turn.
 const MOST_BYTES: usize = 4 << 20;
 
@@ -72,11 +73,15 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Maps the changes of a page, a few at a time: whatever else the task waits for goes first.
-    pub(super) async fn map(with: Arc<Meaning>, changes: &[Change]) -> Self {
+    /// Maps the changes of a page, a few at a time: whatever else the task waits for goes first. Ends when nothing else is to be waited for:
+    /// their turn has come.
+    pub(super) async fn map(with: Arc<Meaning>, changes: &[Change], turn: impl Fn() -> bool) -> Self {
         let (mut all, mut ends, mut bytes) = (Mapped::default(), Vec::with_capacity(changes.len()), 0);
         for slice in changes.chunks(SLICE) {
             tokio::task::yield_now().await;
+            if turn() {
+                break;
+            }
             for change in slice {
                 let from = all.targets.len();
                 ends.push(with.ahead(change, &mut all).then(|| all.lengths()));
@@ -149,7 +154,7 @@ mod tests {
 
     /// The keys of each change; None: it was not mapped.
     async fn keys(changes: &[Change], before: &Arc<Meaning>, then: &Arc<Meaning>) -> Vec<Option<Vec<String>>> {
-        let mut ready = Ahead::map(before.clone(), changes).await.with(then);
+        let mut ready = Ahead::map(before.clone(), changes, || false).await.with(then);
         let mut next = || {
             let mut out = Mapped::default();
             let keys =
@@ -184,7 +189,15 @@ mod tests {
         let meaning = meaning();
         let long = vec![b'x'; MOST_BYTES / 4];
         let changes: Vec<Change> = (0..10).map(|_| change(&meaning, 0, &long)).collect();
-        let ahead = Ahead::map(meaning, &changes).await;
+        let ahead = Ahead::map(meaning, &changes, || false).await;
         assert_eq!(ahead.len(), 4, "four are already a little more than the bound");
+    }
+
+    #[tokio::test]
+    async fn mapping_ahead_ends_when_its_turn_comes() {
+        let (meaning, asked) = (meaning(), std::cell::Cell::new(0));
+        let changes: Vec<Change> = (0..5 * SLICE).map(|_| change(&meaning, 0, b"1")).collect();
+        let turn = || asked.replace(asked.get() + 1) == 2;
+        assert_eq!(Ahead::map(meaning, &changes, turn).await.len(), 2 * SLICE);
     }
 }

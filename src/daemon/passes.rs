@@ -12,9 +12,12 @@ use crate::sink::tracking::Tracking;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Between two slices of deletes once a pattern is over its limit: 1 000 keys in 20 ms leave Redis to its other clients
-/// for most of the time.
-const THROTTLE: Duration = Duration::from_millis(20);
+/// From one slice of deletes to the next once a pattern is over its limit: 50 000 keys a second leave Redis to its other clients for most of
+/// the time.
+const THROTTLE: Duration = Duration::from_millis(2);
+/// Keys of such a slice. Many small ones: where the cores are few, whoever wants something meanwhile waits for a slice to end, with all that
+/// it takes the daemon, not only for Redis.
+const SLICE: usize = 100;
 
 /// A pattern of the pass under way.
 #[derive(Debug)]
@@ -71,9 +74,16 @@ pub(super) struct Running {
     pub(super) begun: Instant,
     /// Keys deleted so far.
     pub(super) deleted: u64,
+    /// Found, and not taken yet.
+    rest: VecDeque<Hit>,
+    /// When the last slice was due; None: all that is found is taken at once.
+    slices: Option<Instant>,
     /// Not before this the next finds are taken.
     pub(super) not_before: Option<Instant>,
 }
+
+/// A key, and which patterns it matches.
+type Hit = (Vec<u8>, Vec<usize>);
 
 /// A pattern that no pass looks for yet.
 #[derive(Debug, Default)]
@@ -199,12 +209,13 @@ impl Wanted {
 
 impl Running {
     fn new(source: Source, wanted: Vec<Wanted>, now: Instant) -> Self {
-        Self { source, wanted, begun: now, deleted: 0, not_before: None }
+        Self { source, wanted, begun: now, deleted: 0, rest: VecDeque::new(), slices: None, not_before: None }
     }
 
-    /// Slows the pass down: a pattern is over its limit.
+    /// Slows the pass down: a pattern is over its limit. A timer that is late makes the next wait shorter.
     pub(super) fn throttle(&mut self, now: Instant) {
-        self.not_before = Some(now + THROTTLE);
+        let due = self.slices.map_or(now, |last| last.max(now.checked_sub(THROTTLE).unwrap_or(now))) + THROTTLE;
+        (self.slices, self.not_before) = (Some(due), Some(due));
     }
 
     /// Whether it must wait before it goes on.
@@ -212,8 +223,21 @@ impl Running {
         self.not_before.is_some()
     }
 
-    /// What it finds next.
+    /// What it finds next, in slices once it is slowed down.
     pub(super) async fn next(&mut self) -> Found {
+        if self.rest.is_empty() {
+            match self.fetch().await {
+                Found::Keys(hits) => self.rest = hits.into(),
+                end => return end,
+            }
+        }
+        if self.slices.is_none() || self.rest.len() <= SLICE {
+            return Found::Keys(std::mem::take(&mut self.rest).into());
+        }
+        Found::Keys(self.rest.drain(..SLICE).collect())
+    }
+
+    async fn fetch(&mut self) -> Found {
         match &mut self.source {
             Source::Walk(walk) => {
                 walk.found.recv().await.unwrap_or_else(|| Found::Broken("the pass ended without a word".into()))
@@ -333,6 +357,41 @@ mod tests {
         assert!(passes.large.is_none());
         let waiting = &passes.waiting[b"s:*".as_slice()];
         assert_eq!((waiting.askers.as_slice(), waiting.deleted), ([asker].as_slice(), 3));
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_is_slowed_down_comes_in_slices_with_time_between_them() {
+        let keys: BTreeSet<String> = (0..950).map(|n| format!("s:{n:03}")).collect();
+        let mut passes = Passes::default();
+        passes.want(b"s:*".to_vec(), Asker::Probe);
+        passes.start_indexed(&live(&keys), OverLimit::Slow, Instant::now());
+        passes.set_aside();
+        passes.large = passes.queue.pop_front();
+        let (mut slices, begun) = (Vec::new(), Instant::now());
+        loop {
+            passes.large.as_mut().unwrap().throttle(Instant::now());
+            match passes.found().await {
+                (Lane::Large, Found::Keys(hits)) => {
+                    slices.extend([hits.len()].into_iter().filter(|_| !hits.is_empty()))
+                }
+                _ => break,
+            }
+        }
+        assert_eq!(slices, [&[SLICE; 9][..], &[50]].concat());
+        assert!(begun.elapsed() >= THROTTLE * 10, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn late_slices_are_made_up_for_and_a_pause_is_not() {
+        let begun = Instant::now() + Duration::from_secs(1);
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut passes = Passes::default();
+        passes.start_indexed(&live(&BTreeSet::new()), OverLimit::Slow, begun);
+        let running = passes.now.as_mut().unwrap();
+        for (now, due) in [(0, 2), (3, 4), (5, 6), (6, 8), (50, 50), (50, 52)] {
+            running.throttle(at(now));
+            assert_eq!(running.not_before, Some(at(due)), "at {now} ms");
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use crate::observe::event::Server;
 use crate::planted;
 use crate::rules::snapshot::Snapshot;
 use crate::source::journal::Page;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the lock of the bell waits for the deletes of a ring: they take some tenths of a millisecond.
@@ -141,13 +142,14 @@ impl Live<'_> {
         // All three work at the same time: while Redis deletes this page's keys, PostgreSQL takes the bell's lock back and reads the next
         // page, and what is read is mapped. No more than one page is read ahead, and none while memory has no room.
         let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
-        let meaning = self.meaning.clone();
+        let (meaning, delivered) = (self.meaning.clone(), AtomicBool::new(false));
         let (delivered, ahead, behind) = {
             let ahead = async {
                 match page.next {
                     Some(after) if room => {
                         let next = journal.page(&seen, Some(&page.target), after, rows).await?;
-                        let ahead = Ahead::map(meaning, &next.changes).await;
+                        let turn = || delivered.load(Ordering::Relaxed);
+                        let ahead = Ahead::map(meaning, &next.changes, turn).await;
                         Ok(Some(Left::Ahead(Box::new(next), ahead)))
                     }
                     _ => Ok(None),
@@ -160,12 +162,20 @@ impl Live<'_> {
                     None => tokio::try_join!(unlock, journal.floor()).map(|((), floor)| floor),
                 }
             };
-            let mut delivery = std::pin::pin!(self.deliver_page(changes, mapped, Some(ticket), Turn::First));
+            let mut delivery = std::pin::pin!(async {
+                let done = self.deliver_page(changes, mapped, Some(ticket), Turn::First).await;
+                delivered.store(true, Ordering::Relaxed);
+                done
+            });
             // What a ring was for goes before anything else wants the cores; writers ring on meanwhile, but not for long.
             let early = if wakes && page.next.is_none() { within(ALONE, &mut delivery).await } else { None };
             match early {
                 Some(delivered) => (delivered, Ok(None), behind.await),
-                None => tokio::join!(biased; delivery, ahead, behind),
+                // PostgreSQL first: it takes the longest, and its answer is waited for by the next turn.
+                None => {
+                    let (ahead, delivered, behind) = tokio::join!(biased; ahead, delivery, behind);
+                    (delivered, ahead, behind)
+                }
             }
         };
         delivered?;

@@ -329,9 +329,9 @@ fn fresh_changes_go_before_the_end_of_a_long_flush() {
         wait_live(&w);
         let mut redis = w.redis();
         let mut meanwhile = || {
-            let old = put(&mut redis, (0..80_000).map(|n| format!("old:{n}")));
+            let old = put(&mut redis, (0..150_000).map(|n| format!("old:{n}")));
             put(&mut redis, (1..=5).flat_map(|id| [format!("post:{id}"), format!("posts:{id}:a")]));
-            // Over the limit, so a slice of a thousand keys each 20 ms at most: two seconds and more.
+            // Over the limit, so a slice of a hundred keys each 2 ms at most: three seconds.
             w.sql("TRUNCATE olds");
             let size = |redis: &mut redis::Connection| redis::cmd("DBSIZE").query::<usize>(redis).unwrap();
             until("the flush to begin", || size(&mut redis) < old.len());
@@ -344,7 +344,7 @@ fn fresh_changes_go_before_the_end_of_a_long_flush() {
             until("the flush to end", || size(&mut redis) < 100);
             before_its_end
         };
-        // One could pass for chance, and where the test gets no core for two seconds it cannot tell: then once more.
+        // One could pass for chance, and where the test gets no core for three seconds it cannot tell: then once more.
         assert!((0..5).any(|_| meanwhile() > 1), "changes waited for the flush");
     }
 }
