@@ -145,15 +145,17 @@ fn dead_slow_failing_and_redirecting_endpoints_delay_nothing_and_lead_nowhere() 
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let app = App::start(redis_of(&w), elsewhere.local_addr().unwrap().port(), None);
-    // Nobody listens here: the port was free a moment ago.
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody listens here, and nobody else gets the port.
+    let dead = tokio::net::TcpSocket::new_v4().unwrap();
+    dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let dead_port = dead.local_addr().unwrap().port();
     let cache = |name: &str, port: u16, path: &str| {
         format!(
             "[cache.{name}]\nkey = \"{name}:{{id}}\"\nwarm.http = {{ url = \"http://127.0.0.1:{port}/{path}/{{id}}\", timeout = \"10s\" }}\n"
         )
     };
     let config = [
-        cache("dead", dead, "ok"),
+        cache("dead", dead_port, "ok"),
         cache("slow", app.port, "hang"),
         cache("failing", app.port, "fail"),
         cache("away", app.port, "away"),
@@ -199,6 +201,7 @@ fn dead_slow_failing_and_redirecting_endpoints_delay_nothing_and_lead_nowhere() 
     let tries = |path: &str| app.asked().iter().filter(|a| a.line.contains(path)).count();
     assert!(tries("/fail/") < 60, "{} requests to an endpoint that fails", tries("/fail/"));
     assert_eq!(tries("/away/"), 20, "what sends elsewhere is not tried again");
+    drop(dead);
 }
 
 #[test]

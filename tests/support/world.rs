@@ -354,6 +354,19 @@ impl World {
         });
     }
 
+    /// Waits until the position has reached every committed change.
+    #[track_caller]
+    pub(crate) fn wait_settled(&self) {
+        self.wait_keys("the position to follow", |redis| {
+            let record: String = redis.hget("{pgevict}:position", "rec").unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_str(&record).unwrap_or_default();
+            let pos = record["pos"].as_str().unwrap_or("1:1:");
+            let seen =
+                format!("SELECT coalesce(bool_and(pg_visible_in_snapshot(xid, '{pos}')), false) FROM pgevict.journal");
+            self.value(&seen) == "t"
+        });
+    }
+
     /// The place in the daemon's log to wait from.
     pub(crate) fn mark(&self) -> usize {
         self.daemon(|d| d.log().mark())

@@ -7,12 +7,14 @@ use super::process::{NoLine, Process};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use rand::Rng as _;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -97,13 +99,15 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|p| p.is_file())
 }
 
-/// A free port below the range from which the kernel takes the ports of outgoing connections: a server that is
-/// restarted finds its port free again.
+/// A free port below the range from which the kernel takes the ports of outgoing connections, and that no other server of this
+/// process was given: one that is restarted finds its port free again, however long it was down.
 fn free_port() -> Result<u16, ServerError> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut rng = rand::rng();
     (0..1000)
         .map(|_| rng.random_range(10_000..30_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port))
         .ok_or_else(|| ServerError("no free port between 10000 and 30000 on 127.0.0.1".into()))
 }
 
@@ -412,6 +416,13 @@ mod tests {
         for pid in pids {
             assert!(!Path::new(&format!("/proc/{pid}")).exists());
         }
+    }
+
+    #[test]
+    fn no_port_is_given_twice() {
+        // Of twenty thousand there are: about a hundred would come again.
+        let ports: BTreeSet<u16> = (0..2_000).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 2_000);
     }
 
     #[test]

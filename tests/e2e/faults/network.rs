@@ -179,6 +179,7 @@ fn side_connections_that_hang_delay_the_position_but_no_delete() {
     n.w.wait_ready();
     // The position follows once there are beacons again: a restart replays nothing then.
     n.w.check(CHANGE, &GONE);
+    n.w.wait_settled();
     n.w.check_after("a restart", &[], || n.w.restart());
 }
 

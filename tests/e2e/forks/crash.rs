@@ -85,7 +85,8 @@ fn ids_that_come_again_after_a_crash_were_never_counted_as_seen() {
     w.restart();
     w.wait_position();
     w.drain();
-    settled(&w);
+    // No beacon follows before the slow tick.
+    w.wait_settled();
     // Aborted: the ids are used up, and nothing in the log says so.
     for _ in 0..30 {
         w.sql("BEGIN; SELECT pg_current_xact_id(); ROLLBACK");
@@ -101,17 +102,6 @@ fn ids_that_come_again_after_a_crash_were_never_counted_as_seen() {
     w.start();
     w.wait_gone(&["user:1", "user:3"]);
     assert_eq!(w.missing(), ["user:1".to_owned(), "user:3".to_owned()].into(), "replayed, not flushed");
-}
-
-/// Waits until the position has reached every committed change: no beacon follows before the slow tick.
-fn settled(w: &World) {
-    w.wait_keys("the position to follow", |redis| {
-        let record: String = redis::Commands::hget(redis, "{pgevict}:position", "rec").unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_str(&record).unwrap_or_default();
-        let pos = record["pos"].as_str().unwrap_or("1:1:");
-        w.value(&format!("SELECT coalesce(bool_and(pg_visible_in_snapshot(xid, '{pos}')), false) FROM pgevict.journal"))
-            == "t"
-    });
 }
 
 /// Rings the sleeping daemon and waits until it has read the journal twice: it has seen every id that was given out.
