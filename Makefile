@@ -37,11 +37,11 @@ test-matrix: servers
 storm: servers
 	STORM_SECONDS=$(STORM_SECONDS) STORM_SEED=$(STORM_SEED) $(CARGO) test --locked --test storm -- --nocapture a_storm
 
-## make storm-mutants   plants bugs in the daemon, one after the other: each must be caught (15 minutes)
+## make storm-mutants   plants bugs in the daemon, one after the other: each must be caught (25 minutes)
 storm-mutants: servers
 	$(CARGO) test --locked --features planted --test storm -- --nocapture every_planted_bug
 
-## make bench        how fast it is beside others, into docs/benchmarks.md (15 minutes; BENCH="writers bulk": only these parts)
+## make bench        how fast it is beside others, into docs/benchmarks.md (22 minutes; BENCH="writers bulk": only these parts)
 bench: servers
 	BENCH="$(BENCH)" $(CARGO) bench --locked --bench measure
 
