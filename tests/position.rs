@@ -63,6 +63,22 @@ async fn whoever_was_overtaken_changes_nothing() {
     second.step(&[b"k"], &[], |_| {}).await.unwrap();
 }
 
+/// A record that is made beforehand is one of its moment: what moved since must not go back with it.
+#[tokio::test]
+async fn what_was_prepared_before_the_position_moved_does_not_take_it_back() {
+    let server = Redis::start(&[]).unwrap();
+    let (mut position, mut redis) = (take(&server, "a").await, direct(&server));
+    let mut stands = || Record::parse(&redis.hget::<_, _, String>("{pgevict}:position", "rec").unwrap()).unwrap();
+    position.prepare();
+    position.delete(&[b"k"]).await.unwrap();
+    assert_eq!((stands(), stands().beacon), (position.record().clone(), 0));
+    position.prepare();
+    position.step(&[], &[], |r| (r.beacon, r.pos) = (7, Some("20:20:".parse().unwrap()))).await.unwrap();
+    position.delete(&[b"k"]).await.unwrap();
+    assert_eq!(stands(), *position.record());
+    assert_eq!((stands().beacon, stands().pos), (7, Some("20:20:".parse().unwrap())));
+}
+
 #[tokio::test]
 async fn a_roll_back_to_any_earlier_step_is_noticed() {
     let server = Redis::start(&[]).unwrap();

@@ -20,7 +20,7 @@ const ALONE: Duration = Duration::from_millis(2);
 pub(super) struct Batch {
     target: Snapshot,
     ticket: Ticket,
-    /// The last row whose keys are gone.
+    /// The last row that was delivered.
     done: (i64, i64),
     left: Left,
 }
@@ -142,13 +142,13 @@ impl Live<'_> {
         // All three work at the same time: while Redis deletes this page's keys, PostgreSQL takes the bell's lock back and reads the next
         // page, and what is read is mapped. No more than one page is read ahead, and none while memory has no room.
         let (unlock, seen, room) = (self.session.bell_unlock(wakes), self.seen.clone(), self.roomy());
-        let (meaning, delivered) = (self.meaning.clone(), AtomicBool::new(false));
+        let (meaning, is_delivered) = (self.meaning.clone(), AtomicBool::new(false));
         let (delivered, ahead, behind) = {
             let ahead = async {
                 match page.next {
                     Some(after) if room => {
                         let next = journal.page(&seen, Some(&page.target), after, rows).await?;
-                        let turn = || delivered.load(Ordering::Relaxed);
+                        let turn = || is_delivered.load(Ordering::Relaxed);
                         let ahead = Ahead::map(meaning, &next.changes, turn).await;
                         Ok(Some(Left::Ahead(Box::new(next), ahead)))
                     }
@@ -164,7 +164,7 @@ impl Live<'_> {
             };
             let mut delivery = std::pin::pin!(async {
                 let done = self.deliver_page(changes, mapped, Some(ticket), Turn::First).await;
-                delivered.store(true, Ordering::Relaxed);
+                is_delivered.store(true, Ordering::Relaxed);
                 done
             });
             // What a ring was for goes before anything else wants the cores; writers ring on meanwhile, but not for long.
